@@ -61,8 +61,7 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("item_id", pa.string(), "an item of `items`"),
             _field("ts", _TIMESTAMP, "when it happened; never in the future of the run"),
             _field("event", pa.string(), "kind of event, such as purchase"),
-            _field("weight", pa.float32(), "strength of the event, such as quantity; finite and > 0"),
-            _field("row", pa.int64(), "row of the source: breaks ties between events of one instant"),
+            _field("weight", pa.float32(), "strength, such as quantity; finite, > 0; summed over rows of one user, item and instant"),
             _field("day", pa.string(), "UTC day of `ts`, YYYY-MM-DD; the partition key"),
         ]
     ),
