@@ -31,7 +31,12 @@ def semantic_ids_schema(num_levels: int) -> pa.Schema:
             _field("codes", pa.list_(pa.int32()), "the SID, coarse to fine; unique within a generation"),
             *codes,
             _field("sid", pa.string(), "the SID spelled as tokens: <a_12><b_7><c_33>"),
-            _field("sid_key", pa.int64(), "the SID as one number, mixed radix; null where the code space exceeds 63 bits", nullable=True),
+            _field(
+                "sid_key",
+                pa.int64(),
+                "the SID as one number, mixed radix; null where the code space exceeds 63 bits",
+                nullable=True,
+            ),
             _field("raw_codes", pa.list_(pa.int32()), "the nearest codes, before collisions were resolved"),
             _field("moved", pa.bool_(), "whether resolving a collision changed the codes"),
             _field("move_cost", pa.float32(), "growth of the reconstruction error (Euclidean norm) by moving; 0 where not moved"),
@@ -61,7 +66,9 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("item_id", pa.string(), "an item of `items`"),
             _field("ts", _TIMESTAMP, "when it happened; never in the future of the run"),
             _field("event", pa.string(), "kind of event, such as purchase"),
-            _field("weight", pa.float32(), "strength, such as quantity; finite, > 0; summed over rows of one user, item and instant"),
+            _field(
+                "weight", pa.float32(), "strength, such as quantity; finite, > 0; summed over rows of one user, item and instant"
+            ),
             _field("day", pa.string(), "UTC day of `ts`, YYYY-MM-DD; the partition key"),
         ]
     ),
@@ -108,7 +115,9 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("split", pa.string(), "train, valid or test (leave-one-out)"),
             _field("item_ids", pa.list_(pa.string()), "history, oldest first"),
             _field("codes", pa.list_(pa.int32()), "the history's codes, flattened: num_levels per item"),
-            _field("target", pa.string(), "the item to predict; null in train, whose windows slide over the history", nullable=True),
+            _field(
+                "target", pa.string(), "the item to predict; null in train, whose windows slide over the history", nullable=True
+            ),
         ]
     ),
     "sid_trie": pa.schema(

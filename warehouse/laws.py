@@ -1,0 +1,261 @@
+"""The laws of a release, re-read from storage: what must hold of the files themselves before anyone may read them.
+
+Everything is SQL over the files that the named versions hold: it sees what a reader will see, not what a step believed it wrote. A
+law is a query that returns one row per violation; all are run, and `LawBroken` names each broken one with its count and examples.
+DuckDB spills to disk, so memory does not grow with the number of items beyond its own limit. Nothing is written to the warehouse.
+Not done here: the quality gates, which `sid_quality` records and `releases.publish` reads.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+
+from sidlake.tokenizers.errors import LawBroken, StorageError
+from sidlake.warehouse.relations import literal, table_at
+from sidlake.warehouse.tables import Warehouse
+
+__all__ = ["REQUIRED", "session", "verify"]
+
+REQUIRED = ("items", "semantic_ids", "codebooks")
+_NUM_EXAMPLES = 5
+
+
+class _Earlier(Protocol):
+    """What `verify` needs of the previous release."""
+
+    @property
+    def release_id(self) -> str: ...
+    @property
+    def generation(self) -> str: ...
+    @property
+    def tables(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Law:
+    """A rule and the query of its violations: one row per violation, one column that shows it."""
+
+    rule: str
+    violations: str
+
+
+def verify(
+    warehouse: Warehouse, tables: Mapping[str, int], *, generation: str, previous: _Earlier | None = None
+) -> dict[str, int | float]:
+    """Return what was checked (rows of each table, laws, published SIDs compared), or raise for what does not hold.
+
+    `tables` gives the version of each table; items, semantic_ids and codebooks are required, others checked where named.
+    Raises `StorageError` naming a file that is missing, of another size than the log says, or unreadable, and `LawBroken` with
+    rule, count and examples.
+    """
+    missing = [name for name in REQUIRED if name not in tables]
+    if missing:
+        msg = f"a release needs versions of {', '.join(REQUIRED)}; missing {', '.join(missing)}: run the steps that write them"
+        raise LawBroken(msg, rule="complete", missing=missing)
+    for name, version in tables.items():
+        _check_files(warehouse, name, version)
+    with session(warehouse) as connection:
+        counts = _define_relations(connection, warehouse, tables, generation)
+        widths = _level_widths(connection, generation)
+        laws = [*_item_laws(), *_sid_laws(widths)]
+        laws += _interaction_laws() if "interactions" in tables else []
+        laws += _sequence_laws(len(widths)) if "user_sequences" in tables else []
+        laws += _trie_laws(len(widths)) if "sid_trie" in tables else []
+        if previous is not None and previous.generation == generation:
+            counts["published_sids"] = _define_published(connection, warehouse, previous)
+            laws.append(_published_law(previous.release_id))
+        _judge(connection, laws, generation)
+    return {**counts, "laws": len(laws)}
+
+
+@contextmanager
+def session(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield an in-memory DuckDB connection that spills to a temporary directory; its errors become `StorageError`."""
+    with tempfile.TemporaryDirectory(prefix="sidlake-") as spill, duckdb.connect(config={"temp_directory": spill}) as connection:
+        try:
+            yield connection
+        except duckdb.Error as error:
+            msg = f"re-reading {warehouse.root} failed: {error}; restore the damaged file or write the table again"
+            raise StorageError(msg, path=str(warehouse.root)) from error
+
+
+def _check_files(warehouse: Warehouse, table: str, version: int) -> None:
+    """Compare each file's size with the log's: a truncated file is named before anything reads it."""
+    for row in warehouse.manifest(table, version=version).to_pylist():
+        path = Path(row["path"])
+        size = path.stat().st_size if path.exists() else None
+        if size != row["size_bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            msg = f"{path} of table {table} version {version} {found}, the log says {row['size_bytes']}; restore or rewrite it"
+            raise StorageError(msg, path=str(path), table=table, version=version)
+
+
+def _define_relations(
+    connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, tables: Mapping[str, int], generation: str
+) -> dict[str, int | float]:
+    """Define a view per table (`semantic_ids` and `codebooks` of the generation only) and return the rows re-read of each."""
+    counts: dict[str, int | float] = {}
+    for name, version in tables.items():
+        relation = table_at(warehouse, name, version)
+        rows = _scalar(connection, f"SELECT count(*) FROM ({relation})")
+        stated = warehouse.num_rows(name, version)
+        if rows != stated:
+            msg = f"table {name} version {version} has {rows} rows in its files, the log says {stated}; write the table again"
+            raise StorageError(msg, table=name, version=version)
+        where = f" WHERE generation = {literal(generation)}" if name in ("semantic_ids", "codebooks") else ""
+        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM ({relation}){where}')
+        counts[name] = rows
+    return counts
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _level_widths(connection: duckdb.DuckDBPyConnection, generation: str) -> list[int]:
+    """Return the number of codes of each level of the generation, which must be numbered without gaps."""
+    query = "SELECT level, count(*), count(DISTINCT code), min(code), max(code) FROM codebooks GROUP BY level ORDER BY level"
+    rows = connection.execute(query).fetchall()
+    bad = [row for index, row in enumerate(rows) if row[0] != index or row[1] != row[2] or row[3] != 0 or row[4] != row[1] - 1]
+    if bad or not rows:
+        msg = (
+            f"law broken: codebooks of generation {generation} must number levels and codes from 0 without gaps; found "
+            f"(level, rows, codes, lowest, highest) {bad[:_NUM_EXAMPLES] or 'no rows'}; fit the generation again"
+        )
+        raise LawBroken(msg, rule="codebooks are numbered from 0 without gaps", count=len(bad), examples=bad[:_NUM_EXAMPLES])
+    return [int(row[1]) for row in rows]
+
+
+def _item_laws() -> list[_Law]:
+    return [
+        _Law(
+            "every item_id is there once and not empty",
+            "SELECT coalesce(item_id, 'null') FROM items GROUP BY item_id HAVING count(*) > 1 OR item_id IS NULL OR item_id = ''",
+        ),
+        _Law("every item has one SID", "SELECT item_id FROM semantic_ids GROUP BY item_id HAVING count(*) > 1"),
+        _Law("every item has a SID", "SELECT item_id FROM items ANTI JOIN semantic_ids USING (item_id)"),
+        _Law("every SID belongs to an item of the catalogue", "SELECT item_id FROM semantic_ids ANTI JOIN items USING (item_id)"),
+        _Law(
+            "every SID belongs to one item",
+            "SELECT codes::VARCHAR || ' of ' || min(item_id) || ' and ' || max(item_id) FROM semantic_ids "
+            "GROUP BY codes HAVING count(*) > 1",
+        ),
+    ]
+
+
+def _sid_laws(widths: list[int]) -> list[_Law]:
+    levels = range(len(widths))
+    shown = "SELECT item_id || ': ' || coalesce(codes::VARCHAR, 'null') FROM semantic_ids WHERE "
+    in_book = " AND ".join(f"{{codes}}[{level + 1}] BETWEEN 0 AND {widths[level] - 1}" for level in levels)
+    agree = " OR ".join(f"code_{level} IS DISTINCT FROM codes[{level + 1}]" for level in levels)
+    # The spelling of the tokens is that of the contract: <a_12><b_7><c_33>.
+    spelled = " || ".join(f"'<{chr(ord('a') + level)}_' || codes[{level + 1}] || '>'" for level in levels)
+    radix = " + ".join(f"codes[{level + 1}]::HUGEINT * {math.prod(widths[level + 1 :])}::HUGEINT" for level in levels)
+    key = radix if math.prod(widths) < 2**63 else "NULL"
+    return [
+        _Law("every SID has a code per level", shown + f"len(codes) IS DISTINCT FROM {len(widths)}"),
+        _Law("every code is in its codebook", shown + f"({in_book.format(codes='codes')}) IS NOT TRUE"),
+        _Law(
+            "every raw code is in its codebook",
+            shown + f"len(raw_codes) IS DISTINCT FROM {len(widths)} OR ({in_book.format(codes='raw_codes')}) IS NOT TRUE",
+        ),
+        _Law("the code columns agree with codes", shown + agree),
+        _Law("sid spells the codes", shown + f"sid IS DISTINCT FROM {spelled}"),
+        _Law("sid_key is the codes in mixed radix", shown + f"sid_key IS DISTINCT FROM ({key})"),
+    ]
+
+
+def _interaction_laws() -> list[_Law]:
+    return [
+        _Law(
+            "interactions name known items",
+            "SELECT item_id || ' of user ' || user_id FROM interactions ANTI JOIN items USING (item_id)",
+        )
+    ]
+
+
+def _sequence_laws(num_levels: int) -> list[_Law]:
+    shown = "SELECT user_id || ' in ' || split FROM user_sequences WHERE "
+    places = "SELECT user_id, split, codes, unnest(item_ids) AS item_id, unnest(range(len(item_ids))) AS place FROM user_sequences"
+    return [
+        _Law("sequences have num_levels codes per item", shown + f"len(codes) IS DISTINCT FROM len(item_ids) * {num_levels}"),
+        _Law("sequence targets are known items", shown + "target IS NOT NULL AND target NOT IN (SELECT item_id FROM items)"),
+        _Law(
+            "sequences carry their items' codes",
+            f"SELECT u.user_id || ' in ' || u.split || ': ' || u.item_id FROM ({places}) u "
+            "LEFT JOIN semantic_ids s USING (item_id) "
+            f"WHERE u.codes[u.place * {num_levels} + 1 : (u.place + 1) * {num_levels}] IS DISTINCT FROM s.codes",
+        ),
+    ]
+
+
+def _trie_laws(num_levels: int) -> list[_Law]:
+    """Return the laws of the trie: numbered nodes, children that tile the next level, and leaves that spell exactly the SIDs."""
+    last = num_levels - 1
+    paths = ["path_0 AS (SELECT node, child_start, child_end, item_id, [code] AS codes FROM sid_trie WHERE level = 0)"]
+    paths += [
+        f"path_{level} AS (SELECT c.node, c.child_start, c.child_end, c.item_id, list_append(p.codes, c.code) AS codes "
+        f"FROM (SELECT * FROM sid_trie WHERE level = {level}) c ASOF JOIN "
+        f"(SELECT * FROM path_{level - 1} WHERE child_end > child_start) p ON c.node >= p.child_start WHERE c.node < p.child_end)"
+        for level in range(1, num_levels)
+    ]
+    leaves = f"WITH {', '.join(paths)}, leaf AS (SELECT item_id, codes FROM path_{last})"
+    return [
+        _Law(
+            "trie nodes are numbered from 0 within their level",
+            "SELECT 'level ' || level FROM sid_trie GROUP BY level "
+            "HAVING min(node) <> 0 OR max(node) <> count(*) - 1 OR count(DISTINCT node) <> count(*) "
+            f"OR level NOT BETWEEN 0 AND {last}",
+        ),
+        _Law(
+            "trie leaves, and only they, name an item and have no children",
+            "SELECT 'level ' || level || ' node ' || node FROM sid_trie "
+            f"WHERE (level = {last}) <> (item_id IS NOT NULL) OR (level = {last}) <> (child_start = child_end)",
+        ),
+        _Law(
+            "every trie leaf spells its item's SID",
+            f"{leaves} SELECT coalesce(l.item_id, s.item_id) FROM leaf l FULL JOIN semantic_ids s ON l.item_id = s.item_id "
+            "WHERE l.codes IS DISTINCT FROM s.codes",
+        ),
+        _Law("every item has one trie leaf", f"{leaves} SELECT item_id FROM leaf GROUP BY item_id HAVING count(*) > 1"),
+    ]
+
+
+def _define_published(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, previous: _Earlier) -> int:
+    version = previous.tables["semantic_ids"]
+    _check_files(warehouse, "semantic_ids", version)
+    relation = table_at(warehouse, "semantic_ids", version)
+    connection.execute(f"CREATE VIEW published AS SELECT * FROM ({relation}) WHERE generation = {literal(previous.generation)}")
+    return _scalar(connection, "SELECT count(*) FROM published SEMI JOIN semantic_ids USING (item_id)")
+
+
+def _published_law(release_id: str) -> _Law:
+    return _Law(
+        f"no SID published in {release_id} moved within its generation",
+        "SELECT p.item_id || ': ' || p.sid || ' became ' || s.sid FROM published p JOIN semantic_ids s USING (item_id) "
+        "WHERE p.codes IS DISTINCT FROM s.codes",
+    )
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, laws: list[_Law], generation: str) -> None:
+    broken = []
+    for law in laws:
+        query = f"SELECT count(*), min(example, {_NUM_EXAMPLES}) FROM ({law.violations}) AS violations(example)"
+        row = connection.execute(query).fetchone()
+        assert row is not None
+        if row[0]:
+            broken.append({"rule": law.rule, "count": int(row[0]), "examples": list(row[1])})
+    if broken:
+        shown = "; ".join(f"{one['rule']}: {one['count']} times not, such as {one['examples']}" for one in broken)
+        msg = f"law broken in generation {generation}: {shown}. Nothing was published; run the steps that wrote these tables again"
+        raise LawBroken(msg, **broken[0], broken=broken, generation=generation)

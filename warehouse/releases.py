@@ -1,0 +1,192 @@
+"""Releases: one row of `releases` is one consistent set of table versions, and the only thing that readers resolve.
+
+Appending the row is the publish. Before it, everything the row names is read again from storage: the laws, the gates' verdicts and
+the content hash. The commit is conditioned on the version of `releases` that was read, so of two publishers one wins even where
+the file lock does not reach. Rows are never changed: a rollback appends a row that names older versions.
+Not done here: writing the tables, and removing versions that no release names.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from sidlake.tokenizers.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
+from sidlake.warehouse.content import content_hash
+from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.laws import verify
+from sidlake.warehouse.tables import TABLES, Warehouse
+
+__all__ = ["Release", "ReleaseDraft", "content_hash", "current", "get", "history", "publish", "rollback"]
+
+_JSON = ("tables", "inputs", "encoders", "config", "metrics", "steps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """One row of `releases`; `tables` gives the version of each table that its readers see."""
+
+    release_id: str
+    parent: str | None
+    generation: str
+    created_at: datetime
+    status: str
+    tables: dict[str, int]
+    inputs: dict[str, Any]
+    encoders: dict[str, Any]
+    codebook_hash: str
+    config: dict[str, Any]
+    code_version: str
+    metrics: dict[str, Any]
+    content_hash: str
+    steps: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseDraft:
+    """What a run asks to be published: all that a release says and storage cannot tell."""
+
+    run_id: str
+    generation: str
+    tables: dict[str, int]
+    inputs: dict[str, Any]
+    encoders: dict[str, Any]
+    codebook_hash: str
+    config: dict[str, Any]
+    code_version: str
+    metrics: dict[str, Any]
+    steps: dict[str, Any]
+    reason: str
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.tables.keys() - set(TABLES) | self.tables.keys() & {"releases"})
+        if unknown or not self.generation:
+            msg = f"a release draft names a generation (got {self.generation!r}) and known tables (unknown: {unknown})"
+            raise ValueError(msg)
+        for name in _JSON:
+            json.dumps(getattr(self, name), allow_nan=False)
+
+
+def history(warehouse: Warehouse) -> list[Release]:
+    """Return all releases, oldest first; empty before the first publish."""
+    version = warehouse.version("releases")
+    return [] if version is None else _history_at(warehouse, version)
+
+
+def current(warehouse: Warehouse) -> Release | None:
+    """Return the latest release, or None before the first publish."""
+    known = history(warehouse)
+    return known[-1] if known else None
+
+
+def get(warehouse: Warehouse, release_id: str = "current") -> Release:
+    """Return the release of that id, or the latest for ``"current"``; `NotFoundError` lists the ids there are."""
+    known = history(warehouse)
+    if release_id == "current" and known:
+        return known[-1]
+    for release in known:
+        if release.release_id == release_id:
+            return release
+    names = [release.release_id for release in known]
+    shown = f"there are {', '.join(names[-10:])}" if names else "nothing has been published yet; run the pipeline first"
+    msg = f"no release {release_id!r} in {warehouse.root}: {shown}"
+    raise NotFoundError(msg, release_id=release_id, known=names)
+
+
+def publish(warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: str | None) -> Release:
+    """Return the new release after re-reading from storage all that it names; one atomic commit makes it visible.
+
+    Raises `ReleaseConflict` when the latest release is not `expected_parent` (None for the first), `LawBroken` or `StorageError`
+    when what lies in storage does not hold, `GateFailed` when `sid_quality` has a verdict ``refuse``. Nothing is published then.
+    """
+    with warehouse.writing(candidate.run_id):
+        version = warehouse.version("releases")
+        known = [] if version is None else _history_at(warehouse, version)
+        parent = known[-1] if known else None
+        _expect(parent, expected_parent)
+        previous = next((release for release in reversed(known) if release.generation == candidate.generation), None)
+        verify(warehouse, candidate.tables, generation=candidate.generation, previous=previous)
+        _check_gates(warehouse, candidate.tables)
+        digest = content_hash(warehouse, candidate.tables, candidate.generation)
+        draft = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "run_id"}
+        release = _next(parent, status="published", digest=digest, draft=draft)
+        _append(warehouse, release, version, candidate.run_id)
+    return release
+
+
+def rollback(warehouse: Warehouse, release_id: str, reason: str) -> Release:
+    """Return a new release that names the versions of `release_id`, which are re-read and must still have its content hash.
+
+    Raises `NotFoundError` for an unknown id, `StorageError` or `LawBroken` when its files are no longer what was published.
+    """
+    run_id = f"rollback-{uuid.uuid4().hex}"
+    with warehouse.writing(run_id):
+        version = warehouse.version("releases")
+        target = get(warehouse, release_id)
+        verify(warehouse, target.tables, generation=target.generation)
+        digest = content_hash(warehouse, target.tables, target.generation)
+        if digest != target.content_hash:
+            msg = f"the files of {target.release_id} have content hash {digest}, published was {target.content_hash}; restore them"
+            raise StorageError(msg, release_id=target.release_id)
+        kept = {field.name: getattr(target, field.name, None) for field in fields(ReleaseDraft) if field.name != "run_id"}
+        release = _next(current(warehouse), status="rollback", digest=digest, draft=kept | {"reason": reason})
+        _append(warehouse, release, version, run_id)
+    return release
+
+
+def _history_at(warehouse: Warehouse, version: int) -> list[Release]:
+    rows = warehouse.read("releases", version=version).to_pylist()
+    releases = [Release(**{**row, **{name: json.loads(row[name]) for name in _JSON}}) for row in rows]
+    return sorted(releases, key=lambda release: _number(release.release_id))
+
+
+def _number(release_id: str) -> int:
+    return int(release_id.removeprefix("r"))
+
+
+def _expect(parent: Release | None, expected: str | None) -> None:
+    found = parent.release_id if parent else None
+    if found != expected:
+        msg = f"this run started from release {expected}, the latest is now {found}; run again to build on {found}"
+        raise ReleaseConflict(msg, expected=expected, found=found)
+
+
+def _check_gates(warehouse: Warehouse, tables: Mapping[str, int]) -> None:
+    """Raise unless the stored `sid_quality` has rows and none of them refuses."""
+    if "sid_quality" not in tables:
+        msg = "a release needs a version of sid_quality; missing sid_quality: run the quality step"
+        raise LawBroken(msg, rule="complete", missing=["sid_quality"])
+    rows = warehouse.read("sid_quality", version=tables["sid_quality"]).to_pylist()
+    if not rows:
+        msg = "sid_quality has no rows, so no gate has judged this release; run the quality step"
+        raise GateFailed(msg, failing=[])
+    failing = [row for row in rows if row["verdict"] == "refuse"]
+    if failing:
+        shown = "; ".join(f"{row['metric']} is {row['value']}, the limit is {row['threshold']}" for row in failing)
+        msg = f"quality gate refused publication: {shown}. Nothing was published; change the recipe or its thresholds"
+        raise GateFailed(msg, failing=failing)
+
+
+def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[str, Any]) -> Release:
+    number = _number(parent.release_id) + 1 if parent else 1
+    return Release(
+        release_id=f"r{number:06d}",
+        parent=parent.release_id if parent else None,
+        created_at=datetime.now(UTC),
+        status=status,
+        content_hash=digest,
+        **draft,
+    )
+
+
+def _append(warehouse: Warehouse, release: Release, version: int | None, run_id: str) -> None:
+    row = {field.name: getattr(release, field.name) for field in fields(release)}
+    row |= {name: json.dumps(row[name], sort_keys=True, allow_nan=False) for name in _JSON}
+    warehouse.append_at("releases", pa.Table.from_pylist([row], CONTRACTS["releases"]), head=version, run_id=run_id)

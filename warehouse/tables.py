@@ -1,0 +1,456 @@
+"""The warehouse's tables: Delta Lake tables under one root, written one commit at a time and readable at every version.
+
+Every write is one commit whose metadata carries the run's id; a failed write leaves the head where it was, and what it left on disk
+is named by no version. The log is never shortened (`_SETTINGS`), because releases name old versions. Every access to a table goes
+through `Warehouse.table_url`, where another file system would come in; moving staged files and the lock are local for now.
+
+Files are read by path, not through deltalake's own file system: its Python callbacks on Arrow's threads now and then abort the
+interpreter at exit ("terminate called without an active exception", deltalake 1.6.6 with pyarrow 25), and `polars.scan_delta` and
+`DeltaTable.file_uris` percent-encode a blank in the path. Not done here: compaction, vacuum, and judging the rows (see `laws`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+
+from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
+from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, conform, schema_of
+from sidlake.warehouse.locks import hold
+
+__all__ = ["TABLES", "Warehouse"]
+
+TABLES = (*CONTRACTS, "semantic_ids")
+
+_SETTINGS = {
+    # The default drops log entries older than 30 days at a checkpoint, and with them the versions that releases name.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+_RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+# Measured with deltalake 1.6.6: these make it panic or write into another directory.
+_BAD_IN_PATH = re.compile(r"[\[\]|^\\%\x00-\x1f]")
+
+
+class Warehouse:
+    """The tables, artifacts and checkpoints under `root`; the root may hold other files, and opening it reads nothing."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    def __repr__(self) -> str:
+        return f"Warehouse({str(self.root)!r})"
+
+    @classmethod
+    def create_or_open(cls, root: str | Path) -> Warehouse:
+        """Return the warehouse at `root`, made if absent; one that exists may be read-only.
+
+        Raises `StorageError` when the path is not a directory, cannot be created, or has a character that Delta cannot store under.
+        """
+        warehouse = cls(root)
+        bad = _BAD_IN_PATH.search(str(warehouse.root))
+        if bad:
+            msg = f"the path {warehouse.root} contains {bad.group()!r}, which Delta tables cannot be stored under; choose another"
+            raise StorageError(msg, path=str(warehouse.root))
+        folders = [warehouse.root / "tables", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if folders[0].is_dir():
+                return warehouse
+            msg = f"cannot use {warehouse.root} as a warehouse: {error.strerror} ({error.filename}); name a writable directory"
+            raise StorageError(msg, path=str(warehouse.root)) from error
+        return warehouse
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """The directory of codebook and fusion artifacts."""
+        return self.root / "artifacts"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """The directory of trainer checkpoints."""
+        return self.root / "checkpoints"
+
+    def staging(self, run_id: str) -> Path:
+        """Return the directory, made if absent, where the workers of `run_id` write Parquet files for `append_files`."""
+        folder = self._staging(run_id)
+        with _storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def discard_staging(self, run_id: str) -> None:
+        """Delete the staging directory of `run_id`, if there is one."""
+        folder = self._staging(run_id)
+        if folder.exists():
+            with _storage_errors(folder):
+                shutil.rmtree(folder)
+
+    def _staging(self, run_id: str) -> Path:
+        return self.root / "runs" / _checked_run_id(run_id) / "staging"
+
+    def writing(self, run_id: str) -> AbstractContextManager[None]:
+        """Return a block that holds the writer lock for `run_id`; free when that run already holds it in this process.
+
+        Entering raises `WarehouseBusy` when another run or process holds it. Every write below takes the lock by itself.
+        """
+        return hold(self.root / "writer.lock", _checked_run_id(run_id))
+
+    # Reading
+
+    def table_url(self, table: str) -> str:
+        """Return where `table` is stored, whether or not it exists; ValueError for a name without a contract."""
+        if table not in TABLES:
+            msg = f"there is no table {table!r}; the tables are {', '.join(TABLES)}"
+            raise ValueError(msg)
+        return str(self.root / "tables" / table)
+
+    def exists(self, table: str) -> bool:
+        """Return whether `table` has at least one version."""
+        return self.version(table) is not None
+
+    def version(self, table: str) -> int | None:
+        """Return the head version of `table`, or None where it has none."""
+        url = self.table_url(table)
+        with _storage_errors(url):
+            return DeltaTable(url).version() if DeltaTable.is_deltatable(url) else None
+
+    def delta(self, table: str, version: int | None = None) -> DeltaTable:
+        """Return the Delta table at `version` (the head by default); `NotFoundError` where there is no such table or version."""
+        url = self.table_url(table)
+        head = self.version(table)
+        if head is None:
+            msg = f"table {table} does not exist in {self.root}; run the pipeline first"
+            raise NotFoundError(msg, table=table)
+        if version is not None and not 0 <= version <= head:
+            msg = f"table {table} has no version {version}; it has versions 0 to {head}"
+            raise NotFoundError(msg, table=table, version=version)
+        with _storage_errors(url):
+            return DeltaTable(url, version=version)
+
+    def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
+        """Return the contract's fields as stored at `version`; `semantic_ids` has the codes of its longest generation."""
+        return _schema_of_delta(table, self.delta(table, version))
+
+    def manifest(self, table: str, *, version: int | None = None) -> pa.Table:
+        """Return path (absolute), size_bytes and num_records of each file of `version`, as the log states them."""
+        actions = pa.table(self.delta(table, version).get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
+        folder = self.table_url(table)
+        paths = [str(Path(folder, path)) for path in actions["path"].to_pylist()]
+        return actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
+
+    def files(self, table: str, *, version: int | None = None) -> list[str]:
+        """Return the absolute paths of the files of `version`, sorted; a partition column is in the path (hive) alone."""
+        return [str(path) for path in self.manifest(table, version=version)["path"].to_pylist()]
+
+    def num_rows(self, table: str, version: int | None = None) -> int:
+        """Return the number of rows of `version` as the log states it; no data file is opened."""
+        counts = self.manifest(table, version=version)["num_records"].to_pylist()
+        if None in counts:
+            msg = f"table {table} in {self.root} has files without a row count in the log; write them through append_files"
+            raise StorageError(msg, table=table)
+        return sum(counts)
+
+    def read(self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows of `version` in the contract's types, in no stated order; holds the whole table in memory."""
+        schema = _select(self.schema(table, version=version), columns)
+        return pa.Table.from_batches(self.batches(table, version=version, columns=columns), schema)
+
+    def batches(
+        self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None, batch_size: int = 65536
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `version` in batches of at most `batch_size`, in no stated order; a few batches are in memory."""
+        schema = self.schema(table, version=version)
+        wanted = _select(schema, columns)
+        files = self.files(table, version=version)
+        if not files:
+            return
+        partition_by = PARTITIONED_BY.get(table, [])
+        partitioning = (
+            pads.partitioning(pa.schema([schema.field(name) for name in partition_by]), flavor="hive") if partition_by else None
+        )
+        with _storage_errors(self.table_url(table)):
+            dataset = pads.dataset(
+                files, schema=schema, format="parquet", partitioning=partitioning, partition_base_dir=self.table_url(table)
+            )
+            scanner = dataset.scanner(columns=wanted.names, batch_size=batch_size, batch_readahead=2, fragment_readahead=1)
+            for batch in scanner.to_batches():
+                if batch.num_rows:
+                    yield batch.cast(wanted)
+
+    def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
+        """Return a lazy frame over `version` with the contract's columns."""
+        schema = self.schema(table, version=version)
+        frame = pl.DataFrame(schema.empty_table())
+        files = self.files(table, version=version)
+        if not files:
+            return frame.lazy()
+        partition_by = PARTITIONED_BY.get(table, [])
+        return pl.scan_parquet(
+            files,
+            glob=False,
+            schema={name: kind for name, kind in frame.schema.items() if name not in partition_by},
+            hive_partitioning=bool(partition_by),
+            hive_schema={name: frame.schema[name] for name in partition_by} or None,
+            missing_columns="insert",
+        ).select(schema.names)
+
+    # Writing: one commit each
+
+    def overwrite(self, table: str, data: pa.Table, *, run_id: str, num_levels: int | None = None) -> int:
+        """Replace the content of `table` with `data` and return the new version; the schema may change."""
+        return self._write(table, data, run_id, "overwrite", num_levels)
+
+    def append(self, table: str, data: pa.Table, *, run_id: str, num_levels: int | None = None) -> int:
+        """Add `data` to `table` and return the new version; a generation with more levels adds code columns, null in older rows."""
+        return self._write(table, data, run_id, "append", num_levels)
+
+    def _write(self, table: str, data: pa.Table, run_id: str, mode: str, num_levels: int | None) -> int:
+        url, stored = self.table_url(table), _storable(table, data, num_levels)
+        with self.writing(run_id), _storage_errors(url):
+            write_deltalake(
+                url,
+                stored,
+                mode=mode,
+                schema_mode="overwrite" if mode == "overwrite" else "merge",
+                partition_by=PARTITIONED_BY.get(table),
+                configuration=_SETTINGS,
+                commit_properties=_commit(run_id),
+            )
+            return DeltaTable(url).version()
+
+    def append_at(self, table: str, data: pa.Table, *, head: int | None, run_id: str) -> int:
+        """Add `data` only if the head still is `head` (None: no table yet) and return the new version; else `ReleaseConflict`.
+
+        The condition is the commit's own, so it holds between processes that do not see each other's lock.
+        """
+        url, stored = self.table_url(table), _storable(table, data, None)
+        commit = CommitProperties(custom_metadata={"run_id": run_id}, max_commit_retries=0)
+        with self.writing(run_id), _storage_errors(url):
+            target = url if head is None else DeltaTable(url, version=head)
+            try:
+                write_deltalake(
+                    target, stored, mode="error" if head is None else "append", configuration=_SETTINGS, commit_properties=commit
+                )
+            except DeltaError as error:
+                found = self.version(table)
+                if found == head:
+                    raise
+                msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
+                raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
+            return 0 if head is None else head + 1
+
+    def upsert(self, table: str, data: pa.Table, keys: Sequence[str], *, run_id: str) -> int:
+        """Replace the rows of `table` whose `keys` occur in `data`, add the others, and return the new version.
+
+        Raises `ContractError` when a key occurs twice in `data`. The changed files are rewritten, so memory is bounded by them.
+        """
+        if not self.exists(table):
+            _refuse_duplicates(table, data, keys)
+            return self.append(table, data, run_id=run_id)
+        stored = _storable(table, data, None)
+        _refuse_duplicates(table, stored, keys)
+        url = self.table_url(table)
+        on = " AND ".join(f'old."{key}" = new."{key}"' for key in keys)
+        with self.writing(run_id), _storage_errors(url):
+            target = self.delta(table)
+            merger = target.merge(
+                stored, on, source_alias="new", target_alias="old", merge_schema=True, commit_properties=_commit(run_id)
+            )
+            merger.when_matched_update_all().when_not_matched_insert_all().execute()
+            return DeltaTable(url).version()
+
+    def append_files(self, table: str, files: Sequence[Path], *, run_id: str, num_levels: int | None = None) -> int:
+        """Make Parquet files written by workers part of `table` in one commit and return the new version.
+
+        The files are moved from the staging directory into the table's. Names and types must be the contract's, without nulls
+        where it allows none, else `ContractError` names file and column; nothing is moved then. Partitioned tables are refused.
+        """
+        if table in PARTITIONED_BY:
+            msg = f"table {table} is partitioned by {PARTITIONED_BY[table]}; use append, which places the rows"
+            raise ValueError(msg)
+        if not files:
+            msg = f"no files to append to table {table}; the workers wrote none"
+            raise ValueError(msg)
+        url = self.table_url(table)
+        with _storage_errors(url):
+            schema = _stored_schema(table, num_levels if num_levels is not None else _count_levels(pq.read_schema(files[0]).names))
+            rows = [_checked_rows(table, Path(file), schema) for file in files]
+        with self.writing(run_id), _storage_errors(url):
+            folder = Path(url)
+            folder.mkdir(parents=True, exist_ok=True)
+            targets = [folder / f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
+            with _moved(files, targets):
+                actions = [_add_action(target, count) for target, count in zip(targets, rows, strict=True)]
+                self._commit_files(table, actions, schema, run_id)
+            return DeltaTable(url).version()
+
+    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str) -> None:
+        url = self.table_url(table)
+        if not self.exists(table):
+            create_table_with_add_actions(
+                url, Schema.from_arrow(schema), actions, mode="error", configuration=_SETTINGS, commit_properties=_commit(run_id)
+            )
+            return
+        target = self.delta(table)
+        new = [field for field in schema if field.name not in _schema_of_delta(table, target).names]
+        if new:  # a commit of its own without rows: the transaction below does not widen the schema (deltalake 1.6.6)
+            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=_commit(run_id))
+        merged = pa.schema([*schema, *(field for field in _schema_of_delta(table, target) if field.name not in schema.names)])
+        target.create_write_transaction(actions, "append", Schema.from_arrow(merged), commit_properties=_commit(run_id))
+
+    def restore(self, table: str, version: int, *, run_id: str = "restore") -> int:
+        """Return the head version after giving it the content of `version`; a head that already is `version` stays."""
+        with self.writing(run_id):
+            self.delta(table, version)
+            target = self.delta(table)
+            if target.version() == version:
+                return version
+            with _storage_errors(self.table_url(table)):
+                target.restore(version, commit_properties=_commit(run_id))
+                return DeltaTable(self.table_url(table)).version()
+
+
+@contextmanager
+def _storage_errors(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except TableNotFoundError as error:
+        msg = f"no table at {path}"
+        raise NotFoundError(msg, path=str(path)) from error
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        msg = f"reading or writing {path} failed: {error}; {_remedy(str(error))}; published releases are untouched"
+        raise StorageError(msg, path=str(path)) from error
+
+
+def _remedy(text: str) -> str:
+    lowered = text.lower()
+    if "no space left" in lowered or "file too large" in lowered or "quota" in lowered:
+        return "free space on that disk or raise the limit, then run again"
+    if "permission denied" in lowered or "read-only" in lowered:
+        return "make the directory writable for this user or choose another warehouse"
+    return "check that the disk is healthy and the files are whole, then run again"
+
+
+def _checked_run_id(run_id: str) -> str:
+    if not _RUN_ID.fullmatch(run_id):
+        msg = f"run_id {run_id!r} must be 1 to 200 characters of A-Z a-z 0-9 _ . + - and not start with a dot: it names a directory"
+        raise ValueError(msg)
+    return run_id
+
+
+def _commit(run_id: str) -> CommitProperties:
+    return CommitProperties(custom_metadata={"run_id": run_id})
+
+
+def _count_levels(names: Sequence[str]) -> int:
+    return sum(re.fullmatch(r"code_\d+", name) is not None for name in names)
+
+
+def _stored_schema(table: str, num_levels: int) -> pa.Schema:
+    """Return the contract, with nullable code columns: a table may hold generations of different lengths."""
+    schema = schema_of(table, num_levels=num_levels)
+    return pa.schema([field.with_nullable(True) if re.fullmatch(r"code_\d+", field.name) else field for field in schema])
+
+
+def _schema_of_delta(table: str, delta: DeltaTable) -> pa.Schema:
+    names = [field.name for field in delta.schema().fields]
+    return pa.schema([field for field in _stored_schema(table, _count_levels(names)) if field.name in names])
+
+
+def _storable(table: str, data: pa.Table, num_levels: int | None) -> pa.Table:
+    levels = num_levels if num_levels is not None else _count_levels(data.column_names)
+    return conform(data, table, num_levels=levels).cast(_stored_schema(table, levels))
+
+
+def _select(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    if columns is None:
+        return schema
+    unknown = [name for name in columns if name not in schema.names]
+    if unknown:
+        msg = f"unknown columns {unknown}; the table has {schema.names}"
+        raise ValueError(msg)
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _refuse_duplicates(table: str, data: pa.Table, keys: Sequence[str]) -> None:
+    counts = data.group_by(list(keys)).aggregate([([], "count_all")])
+    twice = counts.filter(pa.compute.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        example = twice.select(list(keys)).slice(0, 3).to_pylist()
+        msg = f"table {table}: {twice.num_rows} keys occur more than once in the rows to merge, such as {example}; keep one per key"
+        raise ContractError(msg, table=table, duplicates=twice.num_rows)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type without the differences that Parquet does not store (large and view variants, names of list items)."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind
+
+
+def _checked_rows(table: str, file: Path, schema: pa.Schema) -> int:
+    """Return the number of rows of a staged file whose columns are the contract's."""
+    found = pq.read_schema(file)
+    wanted = {field.name: _plain(field.type) for field in schema}
+    actual = {field.name: _plain(field.type) for field in found}
+    if actual != wanted:
+        differences = sorted(name for name in wanted.keys() | actual.keys() if wanted.get(name) != actual.get(name))
+        shown = ", ".join(f"{name}: {actual.get(name)} instead of {wanted.get(name)}" for name in differences)
+        msg = f"{file} does not fit the contract of {table}: {shown}; write it with that schema (lists, not fixed-size lists)"
+        raise ContractError(msg, table=table, path=str(file), columns=differences)
+    metadata = pq.read_metadata(file)
+    required = [field.name for field in schema if not field.nullable]
+    nulls = [name for name in required if _has_nulls(metadata, name)]
+    if nulls:
+        msg = f"{file} does not fit the contract of {table}: nulls in {nulls}, allowed 0; drop or reject those rows before writing"
+        raise ContractError(msg, table=table, path=str(file), columns=nulls)
+    return int(metadata.num_rows)
+
+
+def _has_nulls(metadata: pq.FileMetaData, name: str) -> bool:
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            column = metadata.row_group(group).column(index)
+            if column.path_in_schema == name and column.is_stats_set and column.statistics.null_count:
+                return True
+    return False
+
+
+def _add_action(file: Path, num_rows: int) -> AddAction:
+    state = file.stat()
+    return AddAction(file.name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps({"numRecords": num_rows}))
+
+
+@contextmanager
+def _moved(files: Sequence[Path], targets: Sequence[Path]) -> Iterator[None]:
+    """Move `files` to `targets` for the block, and back if it fails."""
+    done: list[tuple[Path, Path]] = []
+    try:
+        for file, target in zip(files, targets, strict=True):
+            Path(file).replace(target)
+            done.append((Path(file), target))
+        yield
+    except BaseException:
+        for file, target in done:
+            target.replace(file)
+        raise
