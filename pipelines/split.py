@@ -4,9 +4,9 @@ A user's last event is the test target, the one before it the validation target 
 fewer than three events have no targets and teach nothing. With a time split the last `holdout_days` are held out as well. Behaviour
 embeddings see neither, so no target leaks into a SID.
 
-Events of one user and instant (the lines of an invoice) have no order of their own. They are put in an arbitrary but fixed one, by a
-hash of user, instant and item: an order by item_id would tell a model that the next item's number is greater, and the order of
-the source's rows would make the result depend on it.
+Events of one user and instant (the lines of an invoice) have no order of their own. They are put in an arbitrary but fixed one, by
+a hash of user, instant and item: an order by item_id would tell a model that the next item's number is greater, and with the
+order of the source's rows the result would depend on how a file was written.
 
 Memory: about 60 bytes per event.
 """
@@ -30,7 +30,7 @@ _HELD_OUT = 2
 
 
 def ordered_events(interactions: pa.Table) -> pl.DataFrame:
-    """Return user_id, item_id, ts by user, time and the order above, with `from_end` (0 is a user's last event) and `num_events`."""
+    """Return user_id, item_id, ts by user and time, with `from_end` (0 is a user's last event) and `num_events` of the user."""
     frame = pl.from_arrow(interactions.select(["user_id", "item_id", "ts"]))
     assert isinstance(frame, pl.DataFrame)
     events = frame.with_columns(_shuffle_key(frame)).sort("user_id", "ts", "__key", "item_id").drop("__key")

@@ -8,6 +8,8 @@ Memory: 4 * D bytes per item for each matrix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -68,15 +70,18 @@ def missing_rows(items: pa.Table, embeddings: pl.LazyFrame | None, modality: str
 
 
 def matrix_for(
-    items: pa.Table, embeddings: pl.LazyFrame, modality: str, encoder_id: str
+    items: pa.Table, embeddings: pl.LazyFrame, modality: str, encoder_id: str, *, by: Sequence[str] = ("item_id", "content_hash")
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return (vectors (N, D), present (N,)) in the order of `items`; an absent vector is zero and not present."""
+    """Return (vectors (N, D), present (N,)) in the order of `items`; an absent vector is zero and not present.
+
+    `by` is what a row is found by: behaviour belongs to the item, whatever its content is now.
+    """
     wanted = pl.from_arrow(items.select(["item_id", "content_hash"]))
     assert isinstance(wanted, pl.DataFrame)
     rows = embeddings.filter((pl.col("modality") == modality) & (pl.col("encoder_id") == encoder_id))
     found = (
         wanted.with_row_index("__row").lazy()
-        .join(rows.select("item_id", "content_hash", "vector"), on=["item_id", "content_hash"], how="inner", maintain_order="left")
+        .join(rows.select(*by, "vector"), on=list(by), how="inner", maintain_order="left")
         .select("__row", "vector").collect()
     )  # fmt: skip
     vectors_MD = as_matrix(found["vector"].to_arrow().cast(pa.list_(pa.float32())))

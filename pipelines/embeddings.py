@@ -1,0 +1,192 @@
+"""The steps that fill `item_embeddings`: text, behaviour, and the fused vector that is quantized.
+
+A vector is a function of its content and its encoder, so a row is embedded once and reused by every later run, also by one that follows
+a run that died: rows that no release names do no harm. `retrain` learns behaviour and fusion anew; `refresh` leaves both as the
+generation knows them, and an item without behaviour gets its modality's mean.
+
+Memory: `embed_text` one row group; the others 4 * D bytes per item and modality, because principal components need all rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sidlake.encoders.behaviour import behaviour_id, fit_behaviour
+from sidlake.encoders.fusion import Fusion
+from sidlake.encoders.text import TextEncoder, TextEncoderConfig, calibrate
+from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.pipelines.engine import stage
+from sidlake.pipelines.split import ordered_events, training_events
+from sidlake.pipelines.vectors import embedding_rows, matrix_for, missing_rows
+from sidlake.tokenizers.errors import EncoderError, NotFoundError
+
+__all__ = ["EmbedText", "embed_behaviour", "embed_text", "fuse", "load_fusion"]
+
+_TEXTS_PER_GROUP = 4096
+_KEYS = ["item_id", "content_hash"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedText:
+    """Transform: rows of item_id, content_hash and text become rows of `item_embeddings`."""
+
+    config: TextEncoderConfig
+
+    def setup(self) -> None:
+        """Load the model."""
+        _text_encoder(self.config)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Return one embedding per row."""
+        encoder = _text_encoder(self.config)
+        return embedding_rows(rows, "text", encoder.encoder_id, encoder.encode(rows.column("text").to_pylist()))
+
+
+def embed_text(ctx: RunContext) -> StepReport:
+    """Embed the text of items whose content or encoder is new.
+
+    Raises:
+        EncoderError: the model cannot be loaded, or in a refresh it is not the one of the generation.
+    """
+    config = _with_precision(ctx)
+    if ctx.unchanged("embed_text", inputs=["items"], outputs=["item_embeddings"], config=config):
+        return StepReport(step="embed_text", skipped=True)
+    encoder_id = _text_encoder(config).encoder_id
+    known = _encoders(ctx).get("text")
+    if ctx.job == "refresh" and known != encoder_id:
+        msg = f"text encoder {encoder_id} is not the one generation {ctx.generation} was made with, {known}; run retrain instead"
+        raise EncoderError(msg, encoder=encoder_id, generation_encoder=known)
+    items = ctx.read("items", [*_KEYS, "text"])
+    missing = missing_rows(items, _head(ctx), "text", encoder_id)
+    if len(missing):
+        folder = ctx.warehouse.staging(ctx.run_id) / "embed_text"
+        source = stage(missing, folder / "input.parquet", rows_per_group=_TEXTS_PER_GROUP)
+        files = ctx.engine.run(EmbedText(config), source, folder / "output", label="texts", progress=ctx.progress)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
+    ctx.note(encoders=_encoders(ctx) | {"text": encoder_id, "text_precision": config.precision})
+    details = {"encoder": encoder_id, "embedded": len(missing), "reused": len(items) - len(missing)}
+    return StepReport(step="embed_text", rows={"item_embeddings": len(missing)}, details=details)
+
+
+def embed_behaviour(ctx: RunContext) -> StepReport:
+    """Learn item vectors from who bought what together, from training events only; in a refresh they stay as they are."""
+    config, split = ctx.recipe.encoders.behaviour, ctx.recipe.split
+    outputs = ["item_embeddings"]
+    if config is None or ctx.job == "refresh":
+        return StepReport(step="embed_behaviour", skipped=True)
+    if ctx.unchanged("embed_behaviour", inputs=["items", "interactions"], outputs=outputs, config=[config, split]):
+        return StepReport(step="embed_behaviour", skipped=True)
+    items = ctx.read("items", _KEYS)
+    events = training_events(ordered_events(ctx.read("interactions")), split)
+    users_N, items_N = _indexed(events, items.column("item_id"))
+    digest = hashlib.sha256(
+        users_N.tobytes() + items_N.tobytes() + "\n".join(items.column("item_id").to_pylist()).encode()
+    ).hexdigest()
+    encoder_id = behaviour_id(config, digest)
+    result = fit_behaviour(users_N, items_N, len(items), config)
+    present = items.filter(pa.array(result.present_N))
+    rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ND[result.present_N])
+    new = _only_new(rows, _head(ctx), encoder_id)
+    if len(new):
+        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", new, run_id=ctx.run_id)
+    ctx.note(encoders=_encoders(ctx) | {"behaviour": encoder_id})
+    details = {"encoder": encoder_id, "events": len(events), "items_without_behaviour": len(items) - len(present)}
+    return StepReport(step="embed_behaviour", rows={"item_embeddings": len(new)}, details=details)
+
+
+def fuse(ctx: RunContext) -> StepReport:
+    """Fuse each item's modalities into the vector that is quantized: `retrain` fits the fusion, `refresh` applies the generation's."""
+    config, encoders = ctx.recipe.encoders, _encoders(ctx)
+    sources = {modality: encoders.get(modality) for modality in config.fusion}
+    fit_needed = ctx.job == "retrain" and not ctx.unchanged("fit_fusion", inputs=["items"], outputs=[], config=[config, sources])
+    if ctx.unchanged("fuse", inputs=["items"], outputs=["item_embeddings"], config=[config, sources]) and not fit_needed:
+        return StepReport(step="fuse", skipped=True)
+    items = ctx.read("items", _KEYS)
+    vectors, present = _modalities(ctx, items)
+    fusion = Fusion.fit(vectors, present, _fusion_config(ctx)) if fit_needed else load_fusion(ctx)
+    if fit_needed:
+        fusion.save(_fusion_path(ctx, fusion.fusion_id))
+        ctx.note(encoders=_encoders(ctx) | {"fused": fusion.fusion_id})
+    missing = missing_rows(items, _head(ctx), "fused", fusion.fusion_id)
+    if len(missing):
+        where = pa.compute.index_in(missing.column("item_id"), value_set=items.column("item_id")).to_numpy()
+        x_ND = fusion.transform({m: v[where] for m, v in vectors.items()}, {m: p[where] for m, p in present.items()})
+        rows = embedding_rows(missing, "fused", fusion.fusion_id, x_ND)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
+        ctx.save()
+    coverage = {f"{m}_share": float(p.mean()) for m, p in present.items()}
+    return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **coverage})
+
+
+def load_fusion(ctx: RunContext) -> Fusion:
+    """Return the fusion of the generation in force."""
+    fusion_id = _encoders(ctx).get("fused")
+    if fusion_id is None:
+        msg = "this warehouse has no fusion yet; run the retrain job first: sidlake run retrain"
+        raise NotFoundError(msg)
+    return Fusion.load(_fusion_path(ctx, fusion_id))
+
+
+def _modalities(ctx: RunContext, items: pa.Table) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.bool_]]]:
+    embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
+    vectors, present = {}, {}
+    for modality in ctx.recipe.encoders.fusion:
+        by = ["item_id"] if modality == "behaviour" else _KEYS
+        vectors[modality], present[modality] = matrix_for(items, embeddings, modality, _encoders(ctx)[modality], by=by)
+    return vectors, present
+
+
+def _indexed(events: pl.DataFrame, item_ids: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    users_N = events["user_id"].rle_id().to_numpy().astype(np.int64)
+    rows = pa.compute.index_in(events["item_id"].to_arrow().cast(pa.string()), value_set=item_ids)
+    return users_N, rows.to_numpy().astype(np.int64)
+
+
+def _only_new(rows: pa.Table, embeddings: pl.LazyFrame | None, encoder_id: str) -> pa.Table:
+    if embeddings is None:
+        return rows
+    have = embeddings.filter(pl.col("encoder_id") == encoder_id).select("item_id").collect()["item_id"].to_arrow().cast(pa.string())
+    return rows.filter(pa.compute.invert(pa.compute.is_in(rows.column("item_id"), value_set=have)))
+
+
+def _head(ctx: RunContext) -> pl.LazyFrame | None:
+    """Return the newest version, released or not: what a run that died has embedded need not be embedded again."""
+    version = ctx.warehouse.version("item_embeddings")
+    if version is None:
+        return None
+    ctx.tables["item_embeddings"] = version
+    return ctx.warehouse.scan("item_embeddings", version=version)
+
+
+def _encoders(ctx: RunContext) -> dict[str, str]:
+    encoders = ctx.facts.get("encoders", {})
+    assert isinstance(encoders, Mapping)
+    return dict(encoders)
+
+
+def _with_precision(ctx: RunContext) -> TextEncoderConfig:
+    """Return the recipe's text encoder with ``auto`` replaced by what this warehouse uses, measured once."""
+    config = ctx.recipe.encoders.text
+    if config.precision != "auto":
+        return config
+    known = _encoders(ctx).get("text_precision")
+    precision = known or calibrate(config).precision
+    return replace(config, precision=precision)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=2)
+def _text_encoder(config: TextEncoderConfig) -> TextEncoder:
+    return TextEncoder.load(config)
+
+
+def _fusion_path(ctx: RunContext, fusion_id: str) -> Path:
+    return ctx.warehouse.artifacts_dir / "fusion" / f"{fusion_id.replace(':', '-')}.safetensors"

@@ -1,0 +1,225 @@
+"""The steps that make semantic IDs: fit the codebooks of a new generation, and assign unique codes to items that have none.
+
+A generation is frozen once published: `refresh` only adds items, encoded with its codebooks and made unique against the SIDs that are
+taken. `retrain` starts a new generation when items, vectors or the tokenizer's settings have changed.
+
+Memory: fitting holds a sample of at most `max_fit_rows` vectors; assigning holds 40 bytes per new item and level, and the vectors of
+colliding items only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.pipelines.engine import stage
+from sidlake.pipelines.vectors import as_lists, as_matrix, matrix_for
+from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
+from sidlake.tokenizers.collisions import Assignment, assign_unique
+from sidlake.tokenizers.errors import ArtifactError
+from sidlake.tokenizers.item_hash import item_hashes
+from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+from sidlake.tokenizers.semantic_id import format_sids, sid_keys
+from sidlake.warehouse.releases import history
+
+__all__ = ["EncodeVectors", "assign", "fit_codebooks", "fused_vectors", "load_generation"]
+
+_VECTORS_PER_GROUP = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeVectors:
+    """Transform: rows of item_id and vector become item_id, raw codes and residual norm, with the codebook in the file `path`.
+
+    `digest` is the codebook's hash: a worker that finds another codebook under the path refuses to go on.
+    """
+
+    path: str
+    digest: str
+
+    def setup(self) -> None:
+        """Load the codebook."""
+        _codebook(self.path, self.digest)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Return one row of codes per vector."""
+        model = _codebook(self.path, self.digest)
+        codes_NL, norms_N = model.encode_with_norms(as_matrix(rows.column("vector")))
+        return pa.table({"item_id": rows.column("item_id"), "codes": _code_lists(codes_NL), "residual_norm": pa.array(norms_N)})
+
+
+def fit_codebooks(ctx: RunContext) -> StepReport:
+    """Fit the codebooks of a new generation on the fused vectors, in item_id order; a refresh keeps the generation's."""
+    config, fused = ctx.recipe.tokenizer, _fused_id(ctx)
+    if ctx.job == "refresh" or ctx.unchanged("fit", inputs=["items"], outputs=["codebooks"], config=[config, fused]):
+        return StepReport(step="fit", skipped=True, details={"generation": ctx.generation})
+    _, x_ND = fused_vectors(ctx)
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    model = ResidualKMeans.fit(
+        x_ND,
+        ResidualKMeansConfig(
+            widths=config.widths or default_widths(len(x_ND)),
+            seed=config.seed,
+            max_iterations=config.max_iterations,
+            max_fit_rows=config.max_fit_rows,
+            device=device,
+        ),
+    )
+    generation = _next_generation(ctx)
+    digest = save_codebook(model, ctx.warehouse.artifacts_dir / generation / "codebook.safetensors")
+    ctx.note(generation=generation, codebook_hash=digest)
+    ctx.write("codebooks", _codebook_rows(model, generation))
+    details = {"generation": generation, "widths": list(model.widths), "items": len(x_ND), "device": device}
+    return StepReport(step="fit", rows={"codebooks": sum(model.widths)}, details=details)
+
+
+def assign(ctx: RunContext) -> StepReport:
+    """Give every item of this generation that has none its own SID; published SIDs stay where they are.
+
+    Raises:
+        CapacityError: more items than the code space holds; nothing is written.
+    """
+    config = [ctx.generation, ctx.facts["codebook_hash"], _fused_id(ctx)]
+    if ctx.unchanged("assign", inputs=["items"], outputs=["semantic_ids"], config=config):
+        return StepReport(step="assign", skipped=True)
+    model = load_generation(ctx)
+    published = _published(ctx)
+    items, x_ND = fused_vectors(ctx, without=published.column("item_id") if published else None)
+    if len(items) == 0:
+        return StepReport(step="assign", details={"assigned": 0, "kept": len(published or [])})
+    rows = _resolve(ctx, model, items, x_ND, published)
+    if published is None:
+        ctx.write("semantic_ids", rows, num_levels=len(model.widths))
+    else:
+        base = ctx.tables["semantic_ids"]
+        if ctx.warehouse.version("semantic_ids") != base:
+            ctx.warehouse.restore("semantic_ids", base)
+        ctx.tables["semantic_ids"] = ctx.warehouse.append("semantic_ids", rows, run_id=ctx.run_id, num_levels=len(model.widths))
+        ctx.save()
+    moved = int(np.sum(rows.column("moved").to_numpy()))
+    details = {"assigned": len(rows), "kept": len(published) if published else 0, "moved": moved}
+    return StepReport(step="assign", rows={"semantic_ids": len(rows)}, details=details)
+
+
+def fused_vectors(ctx: RunContext, *, without: pa.ChunkedArray | None = None) -> tuple[pa.Table, npt.NDArray[np.float32]]:
+    """Return the items (item_id, content_hash) in item_id order and their fused vectors; 4 * D bytes per item."""
+    items = ctx.read("items", ["item_id", "content_hash"]).sort_by("item_id")
+    if without is not None:
+        items = items.filter(pa.compute.invert(pa.compute.is_in(items.column("item_id"), value_set=without)))
+    embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
+    x_ND, present_N = matrix_for(items, embeddings, "fused", _fused_id(ctx))
+    assert present_N.all(), "an item has no fused vector"
+    return items, x_ND
+
+
+def load_generation(ctx: RunContext) -> ResidualKMeans:
+    """Return the codebooks of the generation in force; `ArtifactError` where the file is not the one that the release names."""
+    return _codebook(str(ctx.artifact("codebook.safetensors")), str(ctx.facts["codebook_hash"]))
+
+
+def _resolve(
+    ctx: RunContext, model: ResidualKMeans, items: pa.Table, x_ND: npt.NDArray[np.float32], published: pa.Table | None
+) -> pa.Table:
+    folder = ctx.warehouse.staging(ctx.run_id) / "assign"
+    vectors = pa.table({"item_id": items.column("item_id"), "vector": as_lists(x_ND)})
+    source = stage(vectors, folder / "input.parquet", rows_per_group=_VECTORS_PER_GROUP)
+    transform = EncodeVectors(str(ctx.artifact("codebook.safetensors")), str(ctx.facts["codebook_hash"]))
+    files = ctx.engine.run(transform, source, folder / "output", label="codes", progress=ctx.progress)
+    encoded = pa.concat_tables([pq.read_table(file) for file in files])
+    assert encoded.column("item_id").to_pylist() == items.column("item_id").to_pylist(), "an engine lost or reordered rows"
+    raw_NL = _codes_matrix(encoded.column("codes"))
+    result = assign_unique(
+        raw_NL,
+        item_hashes(items.column("item_id").to_pylist()),
+        lambda rows: x_ND[rows],
+        model.centroids,
+        residual_norms_N=encoded.column("residual_norm").to_numpy(),
+        occupied_codes_ML=_codes_matrix(published.column("codes")) if published else None,
+    )
+    return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)
+
+
+def _semantic_id_rows(
+    ctx: RunContext, items: pa.Table, raw_NL: npt.NDArray[np.int32], result: Assignment, widths: tuple[int, ...]
+) -> pa.Table:
+    codes_NL, num = result.codes_NL, len(items)
+    keys = sid_keys(codes_NL, widths)
+    levels = {f"code_{level}": pa.array(codes_NL[:, level], pa.int32()) for level in range(len(widths))}
+    return pa.table(
+        {
+            "item_id": items.column("item_id"),
+            "generation": pa.array([ctx.generation] * num, pa.string()),
+            "codes": _code_lists(codes_NL),
+            **levels,
+            "sid": pa.array(format_sids(codes_NL), pa.string()),
+            "sid_key": pa.nulls(num, pa.int64()) if keys is None else pa.array(keys, pa.int64()),
+            "raw_codes": _code_lists(raw_NL),
+            "moved": pa.array(result.moved_N),
+            "move_cost": pa.array(result.move_cost_N, pa.float32()),
+            "residual_norm": pa.array(result.residual_norm_N, pa.float32()),
+            "assigned_at": pa.array([ctx.now] * num, pa.timestamp("us", tz="UTC")),
+        }
+    )
+
+
+def _published(ctx: RunContext) -> pa.Table | None:
+    """Return item_id and codes of the SIDs that the base release published for this generation."""
+    if ctx.base is None or ctx.base.generation != ctx.generation or "semantic_ids" not in ctx.base.tables:
+        return None
+    return ctx.read("semantic_ids", ["item_id", "codes"])
+
+
+def _next_generation(ctx: RunContext) -> str:
+    numbers = [int(release.generation[1:]) for release in history(ctx.warehouse)]
+    return f"g{max(numbers, default=0) + 1:04d}"
+
+
+def _fused_id(ctx: RunContext) -> str:
+    encoders = ctx.facts.get("encoders", {})
+    assert isinstance(encoders, dict)
+    return str(encoders["fused"])
+
+
+def _codes_matrix(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    return flat.reshape(len(array), -1)
+
+
+def _code_lists(codes_NL: npt.NDArray[np.int32]) -> pa.ListArray:
+    offsets = np.arange(len(codes_NL) + 1, dtype=np.int32) * np.int32(codes_NL.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(codes_NL).ravel(), pa.int32()))
+
+
+def _codebook_rows(model: ResidualKMeans, generation: str) -> pa.Table:
+    tables = [
+        pa.table(
+            {
+                "generation": pa.array([generation] * len(centroids_KD), pa.string()),
+                "level": pa.array([level] * len(centroids_KD), pa.int32()),
+                "code": pa.array(np.arange(len(centroids_KD)), pa.int32()),
+                "centroid": as_lists(centroids_KD),
+                "count": pa.array(model.counts[level], pa.int64()),
+            }
+        )
+        for level, centroids_KD in enumerate(model.centroids)
+    ]
+    return pa.concat_tables(tables)
+
+
+@lru_cache(maxsize=2)
+def _codebook(path: str, digest: str) -> ResidualKMeans:
+    model = load_codebook(Path(path))
+    found = codebook_hash(model)
+    if found != digest:
+        msg = f"codebook {path}: its hash is {found}, the generation's is {digest}; restore the file from a backup or run retrain"
+        raise ArtifactError(msg, path=path)
+    return model

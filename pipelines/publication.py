@@ -1,0 +1,55 @@
+"""The step that publishes: one release row over everything the run has in force, then the analysts' catalogue.
+
+The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. A run that changed
+nothing publishes nothing either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.releases import ReleaseDraft, publish
+
+__all__ = ["release"]
+
+
+def release(ctx: RunContext) -> StepReport:
+    """Publish the run's tables as a new release, or say that nothing has changed.
+
+    Raises:
+        LawBroken: what lies in storage breaks a law. GateFailed: a gate refuses. ReleaseConflict: another run published meanwhile.
+    """
+    if ctx.base is not None and ctx.tables == ctx.base.tables:
+        if not (ctx.warehouse.root / "catalog.duckdb").exists():
+            write_catalog(ctx.warehouse)
+        return StepReport(step="release", skipped=True, details={"release": ctx.base.release_id})
+    facts: dict[str, Any] = ctx.facts
+    published = publish(
+        ctx.warehouse,
+        ReleaseDraft(
+            run_id=ctx.run_id,
+            generation=ctx.generation,
+            tables=ctx.tables,
+            inputs=facts["inputs"],
+            encoders=facts["encoders"],
+            codebook_hash=facts["codebook_hash"],
+            config=_portable(asdict(ctx.recipe)),
+            code_version=version("sidlake"),
+            metrics=facts.get("metrics") or (ctx.base.metrics if ctx.base else {}),
+            steps=ctx.steps,
+            reason=f"{ctx.job} {ctx.recipe.name}",
+        ),
+        expected_parent=ctx.base.release_id if ctx.base else None,
+    )
+    write_catalog(ctx.warehouse)
+    details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
+    return StepReport(step="release", rows={"releases": 1}, details=details)
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe without the folder it was read from, which says nothing about what it makes."""
+    return {key: value for key, value in config.items() if key != "folder"}
