@@ -1,9 +1,9 @@
 """The Beam engine: the same transforms as `engine.LocalEngine`, with row groups spread over a runner's workers.
 
-An element is a reference (file, row group), not data: what is shuffled is a few bytes, and a worker reads what it transforms. Workers
-write Parquet; the caller commits. Locally the runner is the FnApiRunner by name: DirectRunner is Prism on a machine that can download
-it and something else on one that cannot. Never the DaskRunner: with Beam 2.77 it loses elements without an error (measured; see
-docs/decisions/0006-engines.md). Files must be reachable by all workers under the same path.
+An element is a reference (file, row group), not data: what is shuffled is a few bytes, and a worker reads what it transforms.
+Workers write Parquet; the caller commits. Locally the runner is the FnApiRunner by name: DirectRunner is Prism on a machine
+that can download it and something else on one that cannot. Never the DaskRunner: with Beam 2.77 it loses elements without an
+error (measured; see docs/decisions/0006-engines.md). Files must be reachable by all workers under the same path.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BeamEngine:
 
     def __post_init__(self) -> None:
         if self.runner in _REFUSED:
-            msg = f"runner {self.runner} loses elements silently (Beam 2.77); use FnApiRunner, FlinkRunner, SparkRunner or DataflowRunner"
+            msg = f"runner {self.runner} loses elements silently (Beam 2.77); use FnApiRunner, FlinkRunner or SparkRunner"
             raise ValueError(msg)
         if self.num_workers < 1:
             msg = f"num_workers must be >= 1, got {self.num_workers}"

@@ -1,4 +1,4 @@
-"""The step that measures a run's semantic IDs and judges them by the recipe's gates: `sid_quality`, which the release step re-reads.
+"""The step that measures a run's semantic IDs and judges them by the recipe's gates, for the release step to re-read.
 
 Memory: four float32 matrices of the items' fused vectors and reconstructions, 16 * D bytes per item.
 """

@@ -34,7 +34,7 @@ STEP_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """What one step did: rows written per table, whether it was skipped because nothing it reads has changed, and figures to show."""
+    """What one step did: rows written per table, whether it was skipped because its inputs are unchanged, figures to show."""
 
     step: str
     skipped: bool = False

@@ -1,8 +1,8 @@
 """The steps that fill `item_embeddings`: text, behaviour, and the fused vector that is quantized.
 
-A vector is a function of its content and its encoder, so a row is embedded once and reused by every later run, also by one that follows
-a run that died: rows that no release names do no harm. `retrain` learns behaviour and fusion anew; `refresh` leaves both as the
-generation knows them, and an item without behaviour gets its modality's mean.
+A vector is a function of its content and its encoder, so a row is embedded once and reused by every later run, also by one that
+follows a run that died: rows that no release names do no harm. `retrain` learns behaviour and fusion anew; `refresh` leaves
+both as the generation knows them, and an item without behaviour gets its modality's mean.
 
 Memory: `embed_text` one row group; the others 4 * D bytes per item and modality, because principal components need all rows.
 """
@@ -104,7 +104,7 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
 
 
 def fuse(ctx: RunContext) -> StepReport:
-    """Fuse each item's modalities into the vector that is quantized: `retrain` fits the fusion, `refresh` applies the generation's."""
+    """Fuse each item's modalities into the vector that is quantized; `retrain` fits the fusion, `refresh` applies it."""
     config, encoders = ctx.recipe.encoders, _encoders(ctx)
     sources = {modality: encoders.get(modality) for modality in config.fusion}
     fit_needed = ctx.job == "retrain" and not ctx.unchanged("fit_fusion", inputs=["items"], outputs=[], config=[config, sources])

@@ -1,7 +1,7 @@
 """The steps that make the feature tables a trainer reads: `user_sequences` and `sid_trie`.
 
-Both are part of a release, because both spell codes: a reader that resolves a release cannot get sequences of one generation with the
-trie of another. Memory: about 100 bytes per event and 60 bytes per item.
+Both are part of a release, because both spell codes: a reader that resolves a release cannot get sequences of one generation
+with the trie of another. Memory: about 100 bytes per event and 60 bytes per item.
 """
 
 from __future__ import annotations

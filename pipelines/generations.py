@@ -1,10 +1,10 @@
 """The steps that make semantic IDs: fit the codebooks of a new generation, and assign unique codes to items that have none.
 
-A generation is frozen once published: `refresh` only adds items, encoded with its codebooks and made unique against the SIDs that are
-taken. `retrain` starts a new generation when items, vectors or the tokenizer's settings have changed.
+A generation is frozen once published: `refresh` only adds items, encoded with its codebooks and made unique against the SIDs
+that are taken. `retrain` starts a new generation when items, vectors or the tokenizer's settings have changed.
 
-Memory: fitting holds a sample of at most `max_fit_rows` vectors; assigning holds 40 bytes per new item and level, and the vectors of
-colliding items only.
+Memory: fitting holds a sample of at most `max_fit_rows` vectors; assigning holds 40 bytes per new item and level, and the
+vectors of colliding items only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The step that ingests: sources to `items`, `interactions` and `rejected_rows`, skipped while neither file nor recipe has changed."""
+"""The step that ingests: sources to `items`, `interactions` and `rejected_rows`, skipped while file and recipe are the same."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The step that publishes: one release row over everything the run has in force, then the analysts' catalogue.
 
-The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. A run that changed
-nothing publishes nothing either.
+The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. A run that
+changed nothing publishes nothing either.
 """
 
 from __future__ import annotations

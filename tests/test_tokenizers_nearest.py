@@ -1,0 +1,161 @@
+"""Exact nearest codes: equal to brute force in float64, whatever the chunking, order, threads or device."""
+
+import numpy as np
+import pytest
+import threadpoolctl
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidlake.tokenizers.nearest import NearestIndex, nearest_codes, paired_squared_distances, squared_distances_f64
+
+
+def make(kind: str, seed: int = 0, n: int = 300, k: int = 40, d: int = 19):
+    rng = np.random.default_rng(seed)
+    centroids = rng.normal(size=(k, d)).astype(np.float32)
+    if kind == "random":
+        x = rng.normal(size=(n, d))
+    elif kind == "clustered":
+        x = centroids[rng.integers(0, k, n)] + 0.01 * rng.normal(size=(n, d))
+    elif kind == "duplicate centroids":
+        centroids[k // 2 :] = centroids[: k - k // 2]
+        x = rng.normal(size=(n, d))
+    elif kind == "near ties":  # every row lies almost on the plane between two codes, far from the origin
+        centroids = (centroids * 1e-3 + 100).astype(np.float32)
+        pick = rng.integers(0, k, (n, 2))
+        x = (centroids[pick[:, 0]] + centroids[pick[:, 1]]) / 2
+    elif kind == "tiny":
+        centroids, x = centroids * np.float32(1e-22), 1e-22 * rng.normal(size=(n, d))
+    elif kind == "huge":
+        centroids, x = centroids * np.float32(1e25), 1e25 * rng.normal(size=(n, d))
+    else:
+        x = np.ones((n, d))
+    return x.astype(np.float32), centroids
+
+
+KINDS = ["random", "clustered", "duplicate centroids", "near ties", "tiny", "huge", "identical rows"]
+
+
+def brute_force(x, centroids):
+    exact = (x[:, None, :].astype(np.longdouble) - centroids[None].astype(np.longdouble)) ** 2
+    return exact.sum(axis=2).argmin(axis=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_equal_the_float64_argmin(kind):
+    x, centroids = make(kind)
+    assert np.array_equal(nearest_codes(x, centroids), squared_distances_f64(x, centroids).argmin(axis=1))
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered", "duplicate centroids"])
+def test_codes_equal_brute_force_in_extended_precision(kind):
+    x, centroids = make(kind)
+    assert np.array_equal(nearest_codes(x, centroids), brute_force(x, centroids))
+
+
+def test_near_ties_are_where_float32_alone_goes_wrong():
+    x, centroids = make("near ties")
+    float32_only = ((centroids**2).sum(axis=1) - 2 * x @ centroids.T).argmin(axis=1)
+    assert (float32_only != nearest_codes(x, centroids)).mean() > 0.2
+
+
+def test_exact_ties_go_to_the_lowest_code():
+    assert nearest_codes([[0.5, 0.0]], [[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]).tolist() == [0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10**6), chunk=st.integers(1, 400), data=st.data())
+def test_any_chunking_and_any_order_of_rows_give_the_same_codes(kind, seed, chunk, data):
+    x, centroids = make(kind, seed, n=60, k=17, d=data.draw(st.integers(1, 24)))
+    order = np.array(data.draw(st.permutations(range(60))))
+    codes = nearest_codes(x, centroids)
+    assert np.array_equal(nearest_codes(x, centroids, chunk=chunk), codes)
+    assert np.array_equal(nearest_codes(x[order], centroids, chunk=chunk), codes[order])
+
+
+def test_the_number_of_threads_does_not_matter():
+    x, centroids = make("near ties", n=3000, k=200, d=96)
+    with threadpoolctl.threadpool_limits(1):
+        one = nearest_codes(x, centroids)
+    with threadpoolctl.threadpool_limits(2):
+        two = nearest_codes(x, centroids)
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_torch_screen_gives_the_same_codes(kind, threads):
+    x, centroids = make(kind)
+    index = NearestIndex(centroids, device="cpu")
+    index._screen_numpy = index._screen_torch  # the path CUDA takes, run on the CPU
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert np.array_equal(index.search(x), nearest_codes(x, centroids))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_loosened_matmul_precision_elsewhere_changes_nothing_and_is_kept():
+    x, centroids = make("near ties")
+    index = NearestIndex(centroids)
+    index._screen_numpy = index._screen_torch
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        assert np.array_equal(index.search(x), nearest_codes(x, centroids))
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_cuda_gives_the_codes_of_the_cpu(kind):
+    x, centroids = make(kind, n=5000, k=300, d=64)
+    assert np.array_equal(nearest_codes(x, centroids, device="cuda"), nearest_codes(x, centroids))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("path", ["_screen_numpy", "_screen_torch"])
+def test_only_allowed_codes_are_chosen_and_the_nearest_of_them(kind, path):
+    x, centroids = make(kind)
+    allowed = np.random.default_rng(1).random((len(x), len(centroids))) < 0.2
+    allowed[:, 3] |= ~allowed.any(axis=1)
+    index = NearestIndex(centroids)
+    index._screen_numpy = getattr(index, path)
+    expected = np.where(allowed, squared_distances_f64(x, centroids), np.inf).argmin(axis=1)
+    assert np.array_equal(index.search(x, allowed_NK=allowed), expected)
+
+
+def test_distances_do_not_depend_on_the_rows_beside_them():
+    x, centroids = make("near ties", n=500, k=7, d=37)
+    together = squared_distances_f64(x, centroids)
+    alone = np.concatenate([squared_distances_f64(row[None], centroids) for row in x])
+    rows, codes = np.divmod(np.arange(500 * 7), 7)
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together.ravel(), paired_squared_distances(x, rows, centroids, codes))
+
+
+@pytest.mark.parametrize(
+    ("x", "centroids", "words"),
+    [
+        ([[1.0, 2.0]], [[1.0]], "x has 2 dimensions, the centroids have 1"),
+        ([[np.nan], [1.0]], [[1.0]], "1 rows with NaN or infinity, the first is row 0"),
+        ([[1.0]], [[np.inf]], "centroids has 1 rows with NaN or infinity"),
+        ([1.0], [[1.0]], "x must have shape"),
+        ([[1.0]], np.empty((0, 1)), "centroids must have shape"),
+    ],
+)
+def test_bad_arguments_are_named(x, centroids, words):
+    with pytest.raises(ValueError, match=words):
+        nearest_codes(x, centroids)
+
+
+def test_a_row_with_no_allowed_code_is_an_error():
+    with pytest.raises(ValueError, match="permitted code in every row"):
+        NearestIndex([[1.0], [2.0]]).search([[1.0]], allowed_NK=np.zeros((1, 2), dtype=bool))
+
+
+def test_no_rows_give_no_codes():
+    assert nearest_codes(np.empty((0, 3)), np.ones((2, 3))).shape == (0,)

@@ -1,0 +1,206 @@
+"""One level of k-means: greedy k-means++ start, full Lloyd iterations, dead codes revived at the farthest points.
+
+The same rows and seed give the same centroids, bit for bit, on any number of threads and on CPU or CUDA, because nothing that decides
+depends on rounding in a library: codes are exact (`nearest`), sums run in float64 in a stated order (`_sums`), and the start works on
+whole numbers whose products float64 holds exactly (`_as_integers`).
+
+The start draws candidates in blocks, so that distances are matrix products: a block is drawn from one distribution, and a candidate
+is kept with the probability ratio of the present distribution to that one, which makes it a draw from the present one. Each kept
+seed is the best of a few draws (greedy k-means++; Arthur & Vassilvitskii 2007, section 6). Not done: mini-batches, several restarts.
+
+Shape suffixes: N rows, D dimensions, K codes, S rows sampled for the start, T trials.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from sidlake.tokenizers.nearest import (
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    nearest_codes,
+    paired_squared_distances,
+    squared_distances_f64,
+)
+
+__all__ = ["KMeans", "fit_kmeans"]
+
+_SEED_ROWS_PER_CODE = 64
+_MAX_SEED_ROWS = 65_536
+_NUM_STARTS = 3
+_SUM_ROWS = 16_384  # part of the stated order of summation: changing it changes the last bits of every codebook
+_MAX_REVIVALS_AFTER = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class KMeans:
+    """A fitted level: its centroids, each row's code, rows per code, and the Lloyd iterations that it took."""
+
+    centroids_KD: Float32Array
+    codes_N: Int32Array
+    counts_K: Int64Array
+    num_iterations: int
+
+
+def fit_kmeans(
+    x_ND: Float32Array, num_codes: int, *, rng: np.random.Generator, max_iterations: int, tolerance: float, device: str = "cpu"
+) -> KMeans:
+    """Return `num_codes` centroids of the rows, in float32; needs at least `num_codes` finite rows.
+
+    Stops when the centroids' summed squared shift is at most `tolerance` × the mean variance per dimension (scikit-learn's rule).
+    With fewer distinct rows than codes the codes left over copy code 0: no row ever gets them. Memory: 14 bytes per value of `x_ND`
+    at the worst, of which 4 are `x_ND`.
+    """
+    centroids = _best_start(x_ND, num_codes, rng)
+    limit = tolerance * _mean_variance(x_ND)
+    iteration = 0
+    for iteration in range(1, max_iterations + 1):
+        codes = nearest_codes(x_ND, centroids, device=device)
+        updated = _means(x_ND, codes, centroids)
+        num_revived = _revive(updated, x_ND, codes, centroids)
+        shift = float(np.square(updated.astype(np.float64) - centroids).sum())
+        centroids = updated
+        if num_revived == 0 and shift <= limit:
+            break
+    codes = nearest_codes(x_ND, centroids, device=device)
+    for _ in range(_MAX_REVIVALS_AFTER):
+        if _revive(centroids, x_ND, codes, centroids) == 0:
+            break
+        codes = nearest_codes(x_ND, centroids, device=device)
+    counts = np.bincount(codes, minlength=num_codes).astype(np.int64)
+    centroids[counts == 0] = centroids[0]
+    codes = codes if counts.all() else nearest_codes(x_ND, centroids, device=device)
+    return KMeans(
+        centroids_KD=centroids,
+        codes_N=codes,
+        counts_K=np.bincount(codes, minlength=num_codes).astype(np.int64),
+        num_iterations=iteration,
+    )
+
+
+def _means(x_ND: Float32Array, codes_N: Int32Array, previous_KD: Float32Array) -> Float32Array:
+    """Return the mean of each code's rows, and the previous centroid of codes without rows."""
+    num_codes = len(previous_KD)
+    counts = np.bincount(codes_N, minlength=num_codes)
+    sums = _sums(x_ND, codes_N, num_codes)
+    means: Float32Array = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], previous_KD).astype(np.float32)
+    return means
+
+
+def _sums(x_ND: Float32Array, codes_N: Int32Array, num_codes: int) -> Float64Array:
+    """Return each code's sum of rows in float64: rows ascending within blocks of `_SUM_ROWS`, blocks ascending.
+
+    A sparse product because SciPy's runs on one thread and adds a row's terms in the order stored: 0.1 s for 200,000 × 384.
+    """
+    sums = np.zeros((num_codes, x_ND.shape[1]))
+    for start in range(0, len(x_ND), _SUM_ROWS):
+        codes = codes_N[start : start + _SUM_ROWS]
+        order = np.argsort(codes, kind="stable")
+        row_starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=num_codes))])
+        members = scipy.sparse.csr_matrix((np.ones(len(codes)), order, row_starts), shape=(num_codes, len(codes)))
+        sums += members @ x_ND[start : start + _SUM_ROWS].astype(np.float64)
+    return sums
+
+
+def _mean_variance(x_ND: Float32Array) -> float:
+    """Return the variance per dimension, averaged, from float64 sums in the order of `_sums`."""
+    one_code = np.zeros(len(x_ND), dtype=np.int32)
+    mean = (_sums(x_ND, one_code, 1) / len(x_ND)).astype(np.float32)
+    squared = paired_squared_distances(x_ND, np.arange(len(x_ND)), mean, one_code)
+    return math.fsum(squared.tolist()) / x_ND.size
+
+
+def _revive(target_KD: Float32Array, x_ND: Float32Array, codes_N: Int32Array, centroids_KD: Float32Array) -> int:
+    """Move codes without rows in `target_KD` to the rows farthest from their centroid; return how many were moved.
+
+    Farthest first, each next row the farthest from its centroid and from those already taken; ties go to the earlier row. Ends early
+    when every row left coincides with a centroid.
+    """
+    dead = np.flatnonzero(np.bincount(codes_N, minlength=len(target_KD)) == 0)
+    if not len(dead):
+        return 0
+    squared = paired_squared_distances(x_ND, np.arange(len(x_ND)), centroids_KD, codes_N)
+    pool = np.argsort(-squared, kind="stable")[: 4 * len(dead)]
+    x_pool, squared_pool = x_ND[pool], squared[pool]
+    for revived, code in enumerate(dead):
+        farthest = int(squared_pool.argmax())
+        if squared_pool[farthest] == 0:
+            return revived
+        target_KD[code] = x_pool[farthest]
+        np.minimum(squared_pool, squared_distances_f64(x_pool, x_pool[farthest : farthest + 1])[:, 0], out=squared_pool)
+    return len(dead)
+
+
+def _best_start(x_ND: Float32Array, num_codes: int, rng: np.random.Generator) -> Float32Array:
+    """Return `num_codes` rows as starting centroids: the best of `_NUM_STARTS` starts; where distinct rows run out, copies of one.
+
+    Three, because a start may miss a cluster for good: on 64 well separated clusters one start's final inertia was 1.06 × scikit-learn's
+    on average and 1.40 × at worst, the best of three 0.90 × and 1.00 × (12 data sets).
+    """
+    rows = _sample(len(x_ND), min(max(_SEED_ROWS_PER_CODE * num_codes, 2048), _MAX_SEED_ROWS), rng)
+    x_SD = _as_integers(x_ND[rows])
+    norms_S = np.einsum("sd,sd->s", x_SD, x_SD)
+    starts = [_greedy_seeds(x_SD, norms_S, num_codes, rng) for _ in range(_NUM_STARTS)]
+    seeds, _ = min(starts, key=lambda start: start[1])
+    return np.ascontiguousarray(x_ND[rows[seeds + [seeds[0]] * (num_codes - len(seeds))]])
+
+
+def _greedy_seeds(x_SD: Float64Array, norms_S: Float64Array, num_codes: int, rng: np.random.Generator) -> tuple[list[int], float]:
+    """Return up to `num_codes` seeds, fewer where distinct rows run out, and the rows' summed squared distance to them."""
+    seeds = [int(rng.integers(len(x_SD)))]
+    weights_S = _integer_distances(x_SD, norms_S, seeds)[:, 0]
+    num_trials = 2 + int(math.log(num_codes))
+    while len(seeds) < num_codes and weights_S.any():
+        num_wanted = min(max(1, len(seeds) // 16), num_codes - len(seeds))
+        seeds += _draw_block(x_SD, norms_S, weights_S, (num_wanted, num_trials), rng)
+    return seeds, float(weights_S.cumsum()[-1])
+
+
+def _draw_block(
+    x_SD: Float64Array, norms_S: Float64Array, weights_S: Float64Array, shape: tuple[int, int], rng: np.random.Generator
+) -> list[int]:
+    """Return up to ``shape[0]`` new seeds, each the best of ``shape[1]`` draws; lowers `weights_S` to the new distances."""
+    cumulative = np.cumsum(weights_S)
+    drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
+    drawn = np.minimum(drawn, np.flatnonzero(weights_S)[-1])
+    distances_ST = _integer_distances(x_SD, norms_S, drawn.ravel())
+    potentials = np.minimum(weights_S[:, None], distances_ST).cumsum(axis=0)[-1].reshape(shape)
+    best = potentials.argmin(axis=1)
+    before = weights_S.copy()
+    kept = []
+    for group, trial in enumerate(best):
+        row = int(drawn[group, trial])
+        if rng.random() * before[row] < weights_S[row]:
+            kept.append(row)
+            np.minimum(weights_S, distances_ST[:, group * shape[1] + trial], out=weights_S)
+    return kept
+
+
+def _integer_distances(x_SD: Float64Array, norms_S: Float64Array, rows: npt.ArrayLike) -> Float64Array:
+    """Return squared distances from all rows to `rows`, exact because every value and partial sum is a whole number < 2**53."""
+    chosen = np.asarray(rows)
+    distances: Float64Array = norms_S[:, None] + norms_S[chosen] - 2.0 * (x_SD @ x_SD[chosen].T)
+    return distances
+
+
+def _as_integers(x_SD: Float32Array) -> Float64Array:
+    """Return the rows scaled and rounded to whole numbers so small that squared distances stay below 2**53 (21 bits at 384)."""
+    bits = (50 - math.ceil(math.log2(x_SD.shape[1]))) // 2
+    largest = float(np.abs(x_SD).max())
+    if largest == 0:
+        return x_SD.astype(np.float64)
+    exponent = bits - math.frexp(largest)[1]
+    return np.rint(np.ldexp(x_SD.astype(np.float64), exponent))
+
+
+def _sample(num_rows: int, wanted: int, rng: np.random.Generator) -> Int64Array:
+    if num_rows <= wanted:
+        return np.arange(num_rows)
+    return np.sort(rng.choice(num_rows, size=wanted, replace=False))

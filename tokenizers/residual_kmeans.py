@@ -1,0 +1,220 @@
+"""Residual k-means: vector → codes, coarse to fine, each level coding what the levels before left over.
+
+Residuals are true residuals, never normalised, so the sum of a SID's centroids is a reconstruction of the vector (GRID normalises
+before each level, which gives that up; RQ-Kmeans of OneRec does as here). A row's codes depend on that row and the codebooks alone:
+no batch mates, no device, no thread count. Fitting gives the same codebooks for the same rows in the same order; pass `order_N` to
+make it independent of how the rows happen to lie. Not done here: making SIDs unique (see `collisions`), storing (see `codebook`).
+
+Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sidlake.tokenizers.errors import FitError
+from sidlake.tokenizers.kmeans import fit_kmeans
+from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, NearestIndex, paired_squared_distances
+
+__all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
+
+_MAX_DEFAULT_WIDTH = 8192
+_ENCODE_ROWS = 16_384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualKMeansConfig:
+    """How codebooks are fitted.
+
+    Attributes:
+        widths: Codes per level, coarse to fine.
+        seed: Decides the sample and the starts; the only source of randomness.
+        max_iterations: Lloyd iterations per level at most.
+        tolerance: Stop a level when its centroids' summed squared shift is at most this share of the mean variance per dimension.
+        max_fit_rows: Rows to fit on at most; beyond it a seeded sample is taken, by position in the stated order.
+        device: Where distances are computed, ``cpu`` or ``cuda[:n]``; changes the speed, never the result, so artifacts omit it.
+    """
+
+    widths: tuple[int, ...]
+    seed: int = 0
+    max_iterations: int = 25
+    tolerance: float = 1e-4
+    max_fit_rows: int = 262_144
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.widths or len(self.widths) > 26 or not all(1 <= width <= 2**20 for width in self.widths):
+            msg = f"widths must be 1 to 26 numbers in [1, 1048576], one per level, got {self.widths}"
+            raise ValueError(msg)
+        if self.seed < 0 or self.max_iterations < 1:
+            msg = f"seed must be >= 0 and max_iterations >= 1, got {self.seed} and {self.max_iterations}"
+            raise ValueError(msg)
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            msg = f"tolerance must be finite and >= 0, got {self.tolerance}"
+            raise ValueError(msg)
+        if self.max_fit_rows < max(self.widths):
+            msg = f"max_fit_rows must be >= the widest level ({max(self.widths)}), got {self.max_fit_rows}"
+            raise ValueError(msg)
+        if self.device != "cpu" and not self.device.startswith("cuda"):
+            msg = f"device must be cpu or cuda[:n], got {self.device!r}"
+            raise ValueError(msg)
+
+
+def default_widths(num_items: int) -> tuple[int, int, int]:
+    """Return three equal widths: the power of two nearest to ``2 * sqrt(num_items)``, at most 8192 and at most `num_items`.
+
+    At least four SIDs per item from two items to 137 billion; a single item gets (1, 1, 1).
+
+    >>> default_widths(4_631), default_widths(12_101), default_widths(1)
+    ((128, 128, 128), (256, 256, 256), (1, 1, 1))
+    """
+    if num_items < 1:
+        msg = f"num_items must be >= 1, got {num_items}"
+        raise ValueError(msg)
+    # floor(log2(2 sqrt(n)) + 1/2) in whole numbers, so that no platform's log2 decides at the borders.
+    width = min(2 ** ((num_items.bit_length() + 2) // 2), _MAX_DEFAULT_WIDTH, num_items)
+    return (width, width, width)
+
+
+class ResidualKMeans:
+    """Fitted codebooks: `encode` maps vectors to codes, `decode` sums centroids back to vectors.
+
+    Attributes:
+        centroids: One float32 [K, D] array per level.
+        counts: One int64 [K] array per level: rows of the fit that got each code.
+        config: How it was fitted.
+    """
+
+    def __init__(self, centroids: Sequence[Float32Array], counts: Sequence[Int64Array], config: ResidualKMeansConfig) -> None:
+        self.centroids = tuple(np.ascontiguousarray(level, dtype=np.float32) for level in centroids)
+        self.counts = tuple(np.ascontiguousarray(level, dtype=np.int64) for level in counts)
+        self.config = config
+        shapes = [level.shape for level in self.centroids]
+        dim = shapes[0][-1] if shapes else 0
+        if shapes != [(width, dim) for width in config.widths] or [level.shape for level in self.counts] != [
+            (width,) for width in config.widths
+        ]:
+            msg = f"centroids {shapes} and counts {[level.shape for level in self.counts]} do not fit the widths {config.widths}"
+            raise ValueError(msg)
+        if not all(np.isfinite(level).all() for level in self.centroids):
+            msg = "centroids hold NaN or infinity"
+            raise ValueError(msg)
+        self._indexes: dict[str, list[NearestIndex]] = {}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Codes per level."""
+        return self.config.widths
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the vectors."""
+        return int(self.centroids[0].shape[1])
+
+    @classmethod
+    def fit(cls, x_ND: npt.ArrayLike, config: ResidualKMeansConfig, *, order_N: npt.ArrayLike | None = None) -> ResidualKMeans:
+        """Return codebooks fitted to the rows; `FitError` for NaN, infinity, a wrong shape, or fewer rows than codes of a level.
+
+        `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows (and
+        their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
+        Memory: 22 bytes per value of the rows fitted, at most `max_fit_rows` of them.
+        """
+        residual = _fit_rows(x_ND, config, order_N)
+        centroids, counts = [], []
+        for level, width in enumerate(config.widths):
+            fitted = fit_kmeans(
+                residual,
+                width,
+                rng=np.random.default_rng([config.seed, level]),
+                max_iterations=config.max_iterations,
+                tolerance=config.tolerance,
+                device=config.device,
+            )
+            centroids.append(fitted.centroids_KD)
+            counts.append(fitted.counts_K)
+            residual = residual - fitted.centroids_KD[fitted.codes_N]
+        return cls(centroids, counts, config)
+
+    def encode(self, x_ND: npt.ArrayLike, *, device: str = "cpu") -> Int32Array:
+        """Return codes_NL: at each level the centroid nearest to what is left, ties to the lowest code."""
+        return self.encode_with_norms(x_ND, device=device)[0]
+
+    def encode_with_norms(self, x_ND: npt.ArrayLike, *, device: str = "cpu") -> tuple[Int32Array, Float64Array]:
+        """Return codes_NL and residual_norms_N, the Euclidean norms of what the codes leave over, by which `collisions` decides.
+
+        `ValueError` for a wrong dimension or a value that is not finite. Both depend on the row alone, bit for bit.
+        """
+        x = np.ascontiguousarray(x_ND, dtype=np.float32)
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            msg = f"vectors must have shape [rows, {self.dim}], the codebooks' dimension, got {x.shape}"
+            raise ValueError(msg)
+        codes = np.empty((len(x), len(self.widths)), dtype=np.int32)
+        norms = np.empty(len(x))
+        for start in range(0, len(x), _ENCODE_ROWS):
+            part = slice(start, start + _ENCODE_ROWS)
+            codes[part], norms[part] = self._encode_rows(x[part], device)
+        return codes, norms
+
+    def _encode_rows(self, x_ND: Float32Array, device: str) -> tuple[Int32Array, Float64Array]:
+        residual = x_ND
+        codes = np.empty((len(x_ND), len(self.widths)), dtype=np.int32)
+        squared = np.empty(0)
+        for level, index in enumerate(self._indexes_on(device)):
+            codes[:, level] = index.search(residual)
+            if level + 1 == len(self.widths):
+                squared = paired_squared_distances(residual, np.arange(len(residual)), self.centroids[level], codes[:, level])
+            else:
+                residual = residual - self.centroids[level][codes[:, level]]
+        return codes, np.sqrt(squared)
+
+    def _indexes_on(self, device: str) -> list[NearestIndex]:
+        if device not in self._indexes:
+            self._indexes[device] = [NearestIndex(level, device=device) for level in self.centroids]
+        return self._indexes[device]
+
+    def decode(self, codes_NL: npt.ArrayLike, depth: int | None = None) -> Float32Array:
+        """Return x_ND, the sum of each SID's centroids over its first `depth` levels (all, if None), coarse to fine, in float32."""
+        codes = np.asarray(codes_NL)
+        num_levels = len(self.widths) if depth is None else depth
+        if not 0 <= num_levels <= len(self.widths) or codes.ndim != 2 or codes.shape[1] < num_levels:
+            msg = f"cannot decode {num_levels} levels of codes {codes.shape}: the codebooks have {len(self.widths)} levels"
+            raise ValueError(msg)
+        used = codes[:, :num_levels]
+        if used.size and ((used < 0) | (used >= np.array(self.widths[:num_levels]))).any():
+            msg = f"codes lie in [{used.min()}, {used.max()}], the widths are {self.widths}"
+            raise ValueError(msg)
+        total = np.zeros((len(codes), self.dim), dtype=np.float32)
+        for level in range(num_levels):
+            total += self.centroids[level][codes[:, level]]
+        return total
+
+
+def _fit_rows(x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None) -> Float32Array:
+    """Return the rows to fit on, in the stated order, checked."""
+    x = np.asarray(x_ND)
+    if x.ndim != 2 or x.shape[1] < 1:
+        msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
+        raise FitError(msg, shape=x.shape)
+    widest = max(config.widths)
+    if len(x) < widest:
+        msg = f"{widest} codes need at least {widest} rows, got {len(x)}: lower widths or let them follow the number of items"
+        raise FitError(msg, needed=widest, rows=len(x))
+    order = np.arange(len(x)) if order_N is None else np.asarray(order_N)
+    if order.shape != (len(x),) or not np.array_equal(np.sort(order), np.arange(len(x))):
+        msg = f"order must be a permutation of the {len(x)} rows, got shape {order.shape}"
+        raise ValueError(msg)
+    if len(x) > config.max_fit_rows:
+        sample = np.random.default_rng([config.seed, len(config.widths)]).choice(len(x), size=config.max_fit_rows, replace=False)
+        order = order[np.sort(sample)]
+    rows = np.ascontiguousarray(x[order], dtype=np.float32)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        num_bad = int((~finite).sum())
+        msg = f"{num_bad} of {len(rows)} vectors hold NaN or infinity, the first is row {order[~finite].min()}: remove them"
+        raise FitError(msg, rows=num_bad)
+    return rows
