@@ -116,9 +116,8 @@ def show(
     if as_json:
         _print_json(card)
         return
-    _out.print(
-        f"{card['item_id']}  {card['title']}\n  SID {card['sid']}{'  (moved from ' + card['raw_sid'] + ')' if card['moved'] else ''}"
-    )
+    moved = f"  (moved from {card['raw_sid']})" if card["moved"] else ""
+    _out.print(f"{card['item_id']}  {card['title']}\n  SID {card['sid']}{moved}")
     for prefix in card["prefixes"]:
         _out.print(f"  {prefix['prefix']} shared with {prefix['items']} other items: {'; '.join(prefix['examples']) or '-'}")
 

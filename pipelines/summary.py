@@ -49,7 +49,7 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
 
 
 def item_card(warehouse: Warehouse, item: str) -> dict[str, Any]:
-    """Return an item (by item_id or SID) with its SID and, for each prefix of it, who shares it; `NotFoundError` if there is none."""
+    """Return an item, found by item_id or SID, and for each prefix of its SID who shares it; `NotFoundError` if there is none."""
     release = get(warehouse)
     sids = _frame(warehouse, release, "semantic_ids", ["item_id", "codes", "sid", "raw_codes", "moved", "move_cost"])
     titles = _frame(warehouse, release, "items", ["item_id", "title", "price", "category"])

@@ -17,7 +17,7 @@ _NUM_USERS = 3
 
 
 def print_tour(warehouse: Warehouse, console: Console) -> None:
-    """Print row counts, rejected rows, the verdict, five items with their prefixes, three users' recommendations, what to type next."""
+    """Print row counts, rejected rows, the verdict, some items and users, and what to type next."""
     state = status_of(warehouse)
     say = lambda line="": console.print(line, highlight=False, markup=False, soft_wrap=True)  # noqa: E731 - a shorthand for one function
     say(f"\nRelease {state['release']}, generation {state['generation']}: quality {state['verdict']}")

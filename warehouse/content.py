@@ -47,6 +47,7 @@ def content_hash(warehouse: Warehouse, tables: Mapping[str, int], generation: st
             schema = _hashed_schema(warehouse, table, tables[table])
             query = _in_order(table, table_at(warehouse, table, tables[table]), schema, generation)
             digests = _column_digests(schema, connection.sql(query).to_arrow_reader(_BATCH_SIZE))
+            total.update(f"{table}\n".encode())
             for name in sorted(digests):
                 total.update(f"{table}.{name}={digests[name]}\n".encode())
     return total.hexdigest()

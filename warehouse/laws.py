@@ -117,9 +117,7 @@ def _define_relations(
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(connection.execute(query).fetchall()[0][0])
 
 
 def _level_widths(connection: duckdb.DuckDBPyConnection, generation: str) -> list[int]:
@@ -251,10 +249,9 @@ def _judge(connection: duckdb.DuckDBPyConnection, laws: list[_Law], generation: 
     broken = []
     for law in laws:
         query = f"SELECT count(*), min(example, {_NUM_EXAMPLES}) FROM ({law.violations}) AS violations(example)"
-        row = connection.execute(query).fetchone()
-        assert row is not None
-        if row[0]:
-            broken.append({"rule": law.rule, "count": int(row[0]), "examples": list(row[1])})
+        ((count, examples),) = connection.execute(query).fetchall()
+        if count:
+            broken.append({"rule": law.rule, "count": count, "examples": examples})
     if broken:
         shown = "; ".join(f"{one['rule']}: {one['count']} times not, such as {one['examples']}" for one in broken)
         msg = f"law broken in generation {generation}: {shown}. Nothing was published; run the steps that wrote these tables again"
