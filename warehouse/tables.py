@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -220,7 +221,7 @@ class Warehouse:
         """Add `data` to `table` and return the new version; a generation with more levels adds code columns, null in older rows."""
         return self._write(table, data, run_id, "append", num_levels)
 
-    def _write(self, table: str, data: pa.Table, run_id: str, mode: str, num_levels: int | None) -> int:
+    def _write(self, table: str, data: pa.Table, run_id: str, mode: Literal["append", "overwrite"], num_levels: int | None) -> int:
         url, stored = self.table_url(table), _storable(table, data, num_levels)
         with self.writing(run_id), _storage_errors(url):
             write_deltalake(
@@ -312,7 +313,7 @@ class Warehouse:
         if new:  # a commit of its own without rows: the transaction below does not widen the schema (deltalake 1.6.6)
             target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=_commit(run_id))
         merged = pa.schema([*schema, *(field for field in _schema_of_delta(table, target) if field.name not in schema.names)])
-        target.create_write_transaction(actions, "append", Schema.from_arrow(merged), commit_properties=_commit(run_id))
+        target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=_commit(run_id))
 
     def restore(self, table: str, version: int, *, run_id: str = "restore") -> int:
         """Return the head version after giving it the content of `version`; a head that already is `version` stays."""
