@@ -1,0 +1,262 @@
+"""The DuckDB catalogue: views over exactly the current release's files, time travel, and both directions of the mapping.
+
+`catalog.duckdb` holds view definitions with absolute paths, no rows of the tables, in a storage version that DuckDB 1.x opens; the
+statements lie beside it as `catalog.sql`. Both derive from `releases` and are replaced atomically: losing them loses nothing, and
+`connect` writes them anew when they are missing or older than the tables. Older releases are views of the schema ``history``, one
+per release, so that ``semantic_ids_at('r000001')`` opens that release's files only.
+Not done here: moving data. An analyst who moves the warehouse writes the catalogue again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from sidlake.tokenizers.errors import NotFoundError, StorageError
+from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at
+from sidlake.warehouse.releases import Release, history
+from sidlake.warehouse.tables import Warehouse
+
+__all__ = ["connect", "query", "statements", "write_catalog"]
+
+_WRITTEN_AFTER = ("model_metrics", "recommendations")  # by the trainer, for a release that already exists
+_RELEASED = (
+    "items", "interactions", "rejected_rows", "item_embeddings", "codebooks", "semantic_ids", "sid_quality", "user_sequences",
+    "sid_trie",
+)  # fmt: skip
+_ABOUT = {
+    "items": "the catalogue of products",
+    "interactions": "the events of the current release",
+    "rejected_rows": "input rows that broke a rule",
+    "item_embeddings": "vectors of the items, per modality and encoder",
+    "codebooks": "the codes of the current generation and their vectors",
+    "semantic_ids": "one SID per item: the current release's generation",
+    "sid_quality": "the current release's quality metrics and their verdicts",
+    "user_sequences": "histories to train on, as items and as codes",
+    "sid_trie": "the prefix trie of the SIDs, as compressed sparse rows",
+    "model_metrics": "how the trained models fare, per release",
+    "recommendations": "recommended items per user, from the latest release that has any",
+    "releases": "all releases; the last row is current",
+    "items_with_sids": "items joined with their SIDs",
+    "quality_history": "the quality metrics of every release",
+    "sid_changes": "items whose SID differs from the one in the release before",
+}
+
+
+def write_catalog(warehouse: Warehouse) -> Path:
+    """Write `catalog.sql` and `catalog.duckdb` for the current release and return the path of the latter.
+
+    Readers that have the old file open keep it. Raises `NotFoundError` before the first release, `StorageError` when a file
+    cannot be written.
+    """
+    script = statements(warehouse)
+    database, text = warehouse.root / "catalog.duckdb", warehouse.root / "catalog.sql"
+    with _replacing(database) as temporary, duckdb.connect() as connection:
+        connection.execute(f"ATTACH {literal(str(temporary))} AS catalog (STORAGE_VERSION 'v1.0.0')")
+        connection.execute("USE catalog")
+        for statement in script:
+            connection.execute(statement)
+    with _replacing(text) as temporary:
+        temporary.write_text(";\n".join(script) + ";\n", encoding="utf-8")
+    return database
+
+
+def connect(warehouse: Warehouse) -> duckdb.DuckDBPyConnection:
+    """Return a connection that reads the current release's catalogue, and no file outside the warehouse's tables.
+
+    The catalogue is attached to an in-memory database, since DuckDB shares an opened file within a process and would go on showing a
+    replaced one. It is written first when missing or stale. Raises `NotFoundError` before the first release.
+    """
+    path = warehouse.root / "catalog.duckdb"
+    if not path.exists():
+        write_catalog(warehouse)
+    connection = _attach(warehouse, path)
+    if _stamp_in(connection) != _stamp(warehouse):
+        connection.close()
+        connection = _attach(warehouse, write_catalog(warehouse))
+    return connection
+
+
+def query(warehouse: Warehouse, sql: str) -> pa.Table:
+    """Return the rows of one ``SELECT`` over the catalogue.
+
+    Raises ValueError with DuckDB's message when the SQL is wrong or is anything but one ``SELECT``, and `StorageError` when a file
+    cannot be read.
+    """
+    with connect(warehouse) as connection:
+        try:
+            parsed = connection.extract_statements(sql)
+            if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
+                msg = f"expected one SELECT statement, got {len(parsed)} statements: {sql!r}"
+                raise ValueError(msg)
+            return connection.sql(sql).to_arrow_table()
+        except duckdb.IOException as error:
+            msg = f"{error}; the warehouse {warehouse.root} is damaged: restore the file or run the pipeline again"
+            raise StorageError(msg, path=str(warehouse.root)) from error
+        except duckdb.Error as error:
+            raise ValueError(str(error)) from error
+
+
+def statements(warehouse: Warehouse) -> list[str]:
+    """Return the SQL that defines the catalogue of the current release, runnable in any DuckDB database."""
+    releases = history(warehouse)
+    if not releases:
+        msg = f"nothing has been published in {warehouse.root}; run the pipeline first"
+        raise NotFoundError(msg, path=str(warehouse.root))
+    views = {
+        "releases": _head(warehouse, "releases"),
+        **{table: _released(warehouse, table, releases[-1]) for table in _RELEASED},
+        "items_with_sids": "SELECT i.*, s.* EXCLUDE (item_id) FROM items i JOIN semantic_ids s USING (item_id)",
+        **_trained_views(warehouse),
+        "quality_history": _QUALITY_HISTORY.format(quality=_over_releases(warehouse, "sid_quality", releases)),
+        "sid_changes": _SID_CHANGES,
+    }
+    return [
+        *_history_statements(warehouse, releases),
+        *(f"CREATE OR REPLACE VIEW {identifier(name)} AS {body}" for name, body in views.items()),
+        *_MACROS,
+        *(statement for name in views for statement in _comments(warehouse, name, releases[-1])),
+        f"CREATE OR REPLACE VIEW history.stamp AS SELECT {literal(_stamp(warehouse))} AS stamp",
+    ]
+
+
+# A macro's argument is pasted into its body, so no column there may have a name that an argument may use: sid_of(item_id).
+_MAPPING = '(SELECT item_id AS "mapped item", sid AS "mapped sid" FROM semantic_ids)'
+_MACROS = [
+    "CREATE OR REPLACE MACRO semantic_ids_at(release) AS TABLE "
+    "SELECT * FROM query_table('history.\"semantic_ids@' || release || '\"')",
+    f'CREATE OR REPLACE MACRO sid_of(item) AS (SELECT "mapped sid" FROM {_MAPPING} WHERE "mapped item" = item)',
+    f'CREATE OR REPLACE MACRO item_of(semantic_id) AS (SELECT "mapped item" FROM {_MAPPING} WHERE "mapped sid" = semantic_id)',
+]
+
+_QUALITY_HISTORY = (
+    "SELECT r.release_id, r.created_at, q.metric, q.level, q.value, q.verdict FROM ({quality}) q "
+    "JOIN history.release_files f ON f.table_name = 'sid_quality' AND f.path = q.path JOIN releases r USING (release_id)"
+)
+
+_SID_CHANGES = (
+    "SELECT n.item_id, r.release_id, r.parent AS previous_release, o.sid AS old_sid, n.sid AS new_sid FROM releases r "
+    "JOIN history.all_semantic_ids n ON n.release_id = r.release_id "
+    "JOIN history.all_semantic_ids o ON o.release_id = r.parent AND o.item_id = n.item_id WHERE o.sid <> n.sid"
+)
+
+
+def _history_statements(warehouse: Warehouse, releases: list[Release]) -> list[str]:
+    """Return what the schema ``history`` holds: which release names which file, and its `semantic_ids`."""
+    rows = [
+        (release.release_id, table, path)
+        for release in releases
+        for table in ("semantic_ids", "sid_quality")
+        for path in warehouse.files(table, version=release.tables[table])
+    ]
+    values = ", ".join(f"({', '.join(literal(value) for value in row)})" for row in rows)
+    return [
+        "CREATE SCHEMA IF NOT EXISTS history",
+        "CREATE OR REPLACE TABLE history.release_files (release_id VARCHAR, table_name VARCHAR, path VARCHAR)",
+        f"INSERT INTO history.release_files VALUES {values}",
+        *(
+            f"CREATE OR REPLACE VIEW history.{identifier('semantic_ids@' + release.release_id)} AS "
+            f"{_released(warehouse, 'semantic_ids', release)}"
+            for release in releases
+        ),
+        "CREATE OR REPLACE VIEW history.all_semantic_ids AS SELECT f.release_id, s.item_id, s.sid "
+        f"FROM ({_over_releases(warehouse, 'semantic_ids', releases)}) s "
+        "JOIN history.release_files f ON f.table_name = 'semantic_ids' AND f.path = s.path "
+        f"JOIN (VALUES {', '.join(f'({literal(one.release_id)}, {literal(one.generation)})' for one in releases)}) "
+        "g(release_id, generation) ON g.release_id = f.release_id AND g.generation = s.generation",
+    ]
+
+
+def _released(warehouse: Warehouse, table: str, release: Release) -> str:
+    if table not in release.tables:
+        return empty(CONTRACTS[table])
+    where = f" WHERE generation = {literal(release.generation)}" if table in ("semantic_ids", "codebooks") else ""
+    return table_at(warehouse, table, release.tables[table]) + where
+
+
+def _head(warehouse: Warehouse, table: str) -> str:
+    version = warehouse.version(table)
+    return empty(CONTRACTS[table]) if version is None else table_at(warehouse, table, version)
+
+
+def _trained_views(warehouse: Warehouse) -> dict[str, str]:
+    """Return the views of what a trainer wrote for a known release; recommendations of the latest such release only."""
+    known = f"({_head(warehouse, 'model_metrics')}) WHERE release_id IN (SELECT release_id FROM releases)"
+    recommended = f"({_head(warehouse, 'recommendations')})"
+    latest = (
+        f"SELECT r.release_id FROM releases r SEMI JOIN {recommended} w ON w.release_id = r.release_id "
+        "ORDER BY r.created_at DESC, r.release_id DESC LIMIT 1"
+    )
+    return {
+        "model_metrics": f"SELECT * FROM {known}",
+        "recommendations": f"SELECT * FROM {recommended} WHERE release_id = ({latest})",
+    }
+
+
+def _over_releases(warehouse: Warehouse, table: str, releases: list[Release]) -> str:
+    """Return a `SELECT` over every file of `table` that any release names, each file once, with its path."""
+    versions = sorted({release.tables[table] for release in releases})
+    files = sorted({path for version in versions for path in warehouse.files(table, version=version)})
+    columns = {
+        "semantic_ids": ["item_id", "generation", "sid"],
+        "sid_quality": CONTRACTS["sid_quality"].names,
+    }[table]
+    schema = warehouse.schema(table, version=versions[-1])
+    return over_files(table, files, pa.schema([schema.field(name) for name in columns]), with_path=True)
+
+
+def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str]:
+    yield f"COMMENT ON VIEW {identifier(view)} IS {literal(_ABOUT[view])}"
+    stored = view == "semantic_ids"
+    schema = warehouse.schema(view, version=release.tables[view]) if stored else CONTRACTS.get(view, pa.schema([]))
+    for field in schema:
+        comment = (field.metadata or {}).get(b"comment", b"").decode()
+        yield f"COMMENT ON COLUMN {identifier(view)}.{identifier(field.name)} IS {literal(comment)}"
+
+
+def _stamp(warehouse: Warehouse) -> str:
+    heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", *_WRITTEN_AFTER)]
+    return " ".join([*heads, str(warehouse.root)])
+
+
+def _stamp_in(connection: duckdb.DuckDBPyConnection) -> str:
+    return str(connection.execute("SELECT stamp FROM history.stamp").fetchall()[0][0])
+
+
+def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"temp_directory": str(Path(tempfile.gettempdir()) / f"sidlake-duckdb-{os.getpid()}")})
+    try:
+        connection.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)")
+        connection.execute("USE catalog")
+        connection.execute(f"SET allowed_directories = [{literal(str(warehouse.root / 'tables') + os.sep)}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        msg = f"cannot open {path}: {error}; delete it, the next query writes it again"
+        raise StorageError(msg, path=str(path)) from error
+    return connection
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which takes its place when the block succeeds and is removed when it fails."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except (OSError, duckdb.IOException) as error:
+        msg = f"cannot write {path}: {error}; free space, or make the directory writable"
+        raise StorageError(msg, path=str(path)) from error
+    finally:
+        for rest in (temporary, temporary.with_name(temporary.name + ".wal")):
+            with suppress(OSError):
+                rest.unlink(missing_ok=True)
