@@ -1,0 +1,49 @@
+# Targets: setup demo test lint dev report clean. Each is one line in the README.
+PYTHON ?= python3
+BIN := .venv/bin
+export DAGSTER_HOME := $(CURDIR)/dagster_home
+export SIDLAKE_WAREHOUSE ?= $(CURDIR)/warehouse
+export SIDLAKE_RECIPE ?= $(CURDIR)/recipes/online_retail.toml
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo test lint dev report clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sidlake needs Python >= 3.11; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || { echo "Creating .venv"; $(PYTHON) -m venv .venv; }
+	@echo "Installing into .venv (about 3 GB, some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m sidlake.assets.launch retrain
+
+# Analysts may have another DuckDB than the one that wrote the catalogue: the tests open it with this one too.
+.venv/duckdb-1.x: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ duckdb==1.5.5
+
+test: setup .venv/duckdb-1.x
+	@$(BIN)/python -m pytest
+
+lint: setup .typing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# mypy cannot follow the editable install's finder: it reads the folders through links named like the packages.
+.typing:
+	@mkdir -p .typing/sidlake
+	@for folder in assets encoders generative pipelines quality tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
+
+dev: setup
+	@$(BIN)/sidlake ui
+
+report: setup
+	@$(BIN)/sidlake status
+
+clean:
+	rm -rf warehouse/tables warehouse/artifacts warehouse/checkpoints warehouse/runs warehouse/catalog.* warehouse/writer.lock
+	rm -rf .venv .typing .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find dagster_home -mindepth 1 ! -name dagster.yaml -delete
