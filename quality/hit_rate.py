@@ -128,7 +128,7 @@ class _Gallery:
 
     def __init__(self, vectors_ND: npt.NDArray[np.floating[Any]], tie_break_ND: npt.NDArray[np.floating[Any]] | None) -> None:
         first_U, self._group_N = _distinct_rows(vectors_ND)
-        self._unit_UD = _unit(vectors_ND[first_U])
+        self._unit_UD = _unit(vectors_ND[first_U].astype(np.float32, copy=False))  # indexing has copied already
         self._all_distinct = len(first_U) == len(vectors_ND)
         self._tie_break_ND = tie_break_ND
 
@@ -144,7 +144,7 @@ class _Gallery:
         neighbours_BK = order_BN[:, after + 1 :].astype(np.int64)
         kth_B = np.take_along_axis(scores_BN, neighbours_BK, axis=1).min(axis=1)
         tied_B = kth_B == scores_BN[rows_B, order_BN[:, after]]
-        for row in np.flatnonzero(tied_B):  # 20 µs per tied row of 12,101 items; rows without a tie cost nothing here
+        for row in np.flatnonzero(tied_B):  # 85 µs per tied row of 12,101 × 384; other rows cost nothing
             neighbours_BK[row] = self._break_ties(scores_BN[row], int(queries_B[row]), float(kth_B[row]), k)
         return neighbours_BK, tied_B
 
@@ -197,7 +197,7 @@ def _pairs(sessions: Sessions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
 def _distinct_rows(vectors_ND: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the first row of each different vector (U,) and each row's vector number (N,), by a 128-bit hash of its bytes.
 
-    The loop takes 2 µs per item at D = 384; sorting the rows themselves would copy the gallery twice.
+    The loop takes 7 µs per item at D = 384; sorting the rows themselves would copy the gallery twice.
     """
     digests = bytearray()
     for start in range(0, len(vectors_ND), 8192):
@@ -211,9 +211,8 @@ def _distinct_rows(vectors_ND: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArr
     return first.astype(np.int64), group.astype(np.int64)
 
 
-def _unit(vectors_ND: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-    """Return float32 rows of norm 1, zero rows unchanged; scaled by the largest entry first, so that squares do not overflow."""
-    unit_ND = np.array(vectors_ND, dtype=np.float32)
+def _unit(unit_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the rows divided, in place, by their norm; zero rows stay. Dividing by the largest entry first avoids overflow."""
     scale_N = np.maximum(unit_ND.max(axis=1), -unit_ND.min(axis=1))
     unit_ND /= np.where(scale_N > 0, scale_N, np.float32(1))[:, None]
     norm_N = np.sqrt(np.einsum("nd,nd->n", unit_ND, unit_ND))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.quality.hit_rate import embedding_hit_rate, nearest_neighbours
+from sidlake.quality.hit_rate import _distinct_rows, embedding_hit_rate, nearest_neighbours
 from sidlake.quality.sessions import Sessions
 
 BEAUTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty"
@@ -205,3 +205,14 @@ def test_behaviour_vectors_of_beauty_beat_chance_many_times_over():
     result = embedding_hit_rate(vectors_ND, sessions([(items[-11:-1], items[-1]) for items in histories]))
     assert result.num_sessions == 3000
     assert result.value > 5 * result.random_floor
+
+
+def test_the_floor_gives_no_chance_to_a_target_that_only_it_could_find():
+    result = embedding_hit_rate(np.eye(5, dtype=np.float32), sessions([([0], 0), ([1, 2, 1], 1)]), k=1)
+    assert result.random_floor == pytest.approx((0 + 1 / 4) / 2)
+
+
+def test_negative_zero_is_zero_when_vectors_are_told_apart():
+    first_U, group_N = _distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, -1.0]], dtype=np.float32))
+    assert len(first_U) == 2
+    assert group_N[0] == group_N[1] != group_N[2]
