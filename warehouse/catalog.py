@@ -72,8 +72,8 @@ def write_catalog(warehouse: Warehouse) -> Path:
 def connect(warehouse: Warehouse) -> duckdb.DuckDBPyConnection:
     """Return a connection that reads the current release's catalogue, and no file outside the warehouse's tables.
 
-    The catalogue is attached to an in-memory database, since DuckDB shares an opened file within a process and would go on showing a
-    replaced one. It is written first when missing or stale. Raises `NotFoundError` before the first release.
+    The catalogue is attached to an in-memory database, since DuckDB shares an opened file within a process and would go on showing
+    a replaced one. It is written first when missing or stale. Raises `NotFoundError` before the first release.
     """
     path = warehouse.root / "catalog.duckdb"
     if not path.exists():

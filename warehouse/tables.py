@@ -43,8 +43,8 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
-# Measured with deltalake 1.6.6: these make it panic or write into another directory.
-_BAD_IN_PATH = re.compile(r"[\[\]|^\\%\x00-\x1f]")
+# With these deltalake 1.6.6 panics or writes into another directory; polars 2.1.0 takes a directory x=1 for a partition.
+_BAD_IN_PATH = re.compile(r"[\[\]|^\\%=\x00-\x1f]")
 
 
 class Warehouse:
@@ -134,14 +134,16 @@ class Warehouse:
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Return the Delta table at `version` (the head by default); `NotFoundError` where there is no such table or version."""
         url = self.table_url(table)
-        head = self.version(table)
-        if head is None:
-            msg = f"table {table} does not exist in {self.root}; run the pipeline first"
-            raise NotFoundError(msg, table=table)
-        if version is not None and not 0 <= version <= head:
-            msg = f"table {table} has no version {version}; it has versions 0 to {head}"
-            raise NotFoundError(msg, table=table, version=version)
         with _storage_errors(url):
+            if not DeltaTable.is_deltatable(url):
+                msg = f"table {table} does not exist in {self.root}; run the pipeline first"
+                raise NotFoundError(msg, table=table)
+            delta = DeltaTable(url)
+            if version is None or version == delta.version():
+                return delta
+            if not 0 <= version < delta.version():
+                msg = f"table {table} has no version {version}; it has versions 0 to {delta.version()}"
+                raise NotFoundError(msg, table=table, version=version)
             return DeltaTable(url, version=version)
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
@@ -150,9 +152,11 @@ class Warehouse:
 
     def manifest(self, table: str, *, version: int | None = None) -> pa.Table:
         """Return path (absolute), size_bytes and num_records of each file of `version`, as the log states them."""
-        actions = pa.table(self.delta(table, version).get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
-        folder = self.table_url(table)
-        paths = [str(Path(folder, path)) for path in actions["path"].to_pylist()]
+        return self._manifest(table, self.delta(table, version))
+
+    def _manifest(self, table: str, delta: DeltaTable) -> pa.Table:
+        actions = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
+        paths = [str(Path(self.table_url(table), path)) for path in actions["path"].to_pylist()]
         return actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
 
     def files(self, table: str, *, version: int | None = None) -> list[str]:
@@ -176,9 +180,10 @@ class Warehouse:
         self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None, batch_size: int = 65536
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `version` in batches of at most `batch_size`, in no stated order; a few batches are in memory."""
-        schema = self.schema(table, version=version)
+        delta = self.delta(table, version)
+        schema = _schema_of_delta(table, delta)
         wanted = _select(schema, columns)
-        files = self.files(table, version=version)
+        files = self._manifest(table, delta)["path"].to_pylist()
         if not files:
             return
         partition_by = PARTITIONED_BY.get(table, [])
@@ -196,9 +201,10 @@ class Warehouse:
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""
-        schema = self.schema(table, version=version)
+        delta = self.delta(table, version)
+        schema = _schema_of_delta(table, delta)
         frame = pl.DataFrame(schema.empty_table())
-        files = self.files(table, version=version)
+        files = self._manifest(table, delta)["path"].to_pylist()
         if not files:
             return frame.lazy()
         partition_by = PARTITIONED_BY.get(table, [])
