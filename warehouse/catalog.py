@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
-from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at
+from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at, without_globs
 from sidlake.warehouse.releases import Release, history
 from sidlake.warehouse.tables import Warehouse
 
@@ -236,7 +236,9 @@ def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)")
         connection.execute("USE catalog")
-        connection.execute(f"SET allowed_directories = [{literal(str(warehouse.root / 'tables') + os.sep)}]")
+        folder = str(warehouse.root / "tables") + os.sep
+        allowed = ", ".join(literal(path) for path in (folder, without_globs(folder)))  # checked before and after globbing
+        connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sidlake.warehouse.contracts import PARTITIONED_BY
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["empty", "identifier", "literal", "over_files", "sql_type", "table_at"]
+__all__ = ["empty", "identifier", "literal", "over_files", "sql_type", "table_at", "without_globs"]
 
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -69,7 +69,7 @@ def over_files(table: str, files: list[str], schema: pa.Schema, *, with_path: bo
     """Return a `SELECT` of the columns of `schema` over `files`; `with_path` adds the column ``path``, the file of each row."""
     if not files:
         return empty(schema.append(pa.field("path", pa.string())) if with_path else schema)
-    paths = ", ".join(literal(_without_globs(path)) for path in files)
+    paths = ", ".join(literal(without_globs(path)) for path in files)
     hive = "hive_partitioning = true, hive_types_autocast = false" if table in PARTITIONED_BY else "hive_partitioning = false"
     columns = ", ".join(identifier(name) for name in schema.names) + (", filename AS path" if with_path else "")
     by_name = ", union_by_name = true" if table == "semantic_ids" else ""
@@ -82,5 +82,10 @@ def table_at(warehouse: Warehouse, table: str, version: int) -> str:
     return over_files(table, warehouse.files(table, version=version), warehouse.schema(table, version=version))
 
 
-def _without_globs(path: str) -> str:
+def without_globs(path: str) -> str:
+    """Return `path` as a pattern that matches that path alone.
+
+    >>> without_globs("a*b")
+    'a[*]b'
+    """
     return path.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
