@@ -1,7 +1,7 @@
 """A stable number per item, by which ties are broken: the same in every process, on every machine, in any order of rows.
 
-Python's own `hash` is salted per process and row numbers change with the input's order, so neither can decide. Two items may share a
-hash (once in 2**64 pairs): callers keep items sorted by item_id, and the earlier row wins.
+Python's own `hash` is salted per process and row numbers change with the input's order, so neither can decide. Two items may
+share a hash (once in 2**64 pairs): callers keep items sorted by item_id, and the earlier row wins.
 """
 
 from __future__ import annotations

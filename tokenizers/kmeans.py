@@ -1,14 +1,15 @@
 """One level of k-means: greedy k-means++ start, full Lloyd iterations, dead codes revived at the farthest points.
 
-The same rows and seed give the same centroids, bit for bit, on any number of threads and on CPU or CUDA, because nothing that decides
-depends on rounding in a library: codes are exact (`nearest`), sums run in float64 in a stated order (`_sums`), and the start works on
-whole numbers whose products float64 holds exactly (`_as_integers`).
+The same rows and seed give the same centroids, bit for bit, on any number of threads and on CPU or CUDA, because nothing that
+decides depends on rounding in a library: codes are exact (`nearest`), sums run in float64 in a stated order (`_sums`), and the
+start works on whole numbers whose products float64 holds exactly (`_as_integers`).
 
-The start draws candidates in blocks, so that distances are matrix products: a block is drawn from one distribution, and a candidate
-is kept with the probability ratio of the present distribution to that one, which makes it a draw from the present one. Each kept
-seed is the best of a few draws (greedy k-means++; Arthur & Vassilvitskii 2007, section 6). Not done: mini-batches, several restarts.
+The start draws candidates in blocks, so that distances are matrix products: a block is drawn from one distribution, and a
+candidate is kept with the probability ratio of the present distribution to that one, which makes it a draw from the present one.
+Each kept seed is the best of a few draws (greedy k-means++; Arthur & Vassilvitskii 2007, section 6). Not done: mini-batches,
+several restarts.
 
-Shape suffixes: N rows, D dimensions, K codes, S rows sampled for the start, T trials.
+Shape suffixes: N rows, D dimensions, K codes, S rows sampled for the start, W seeds wanted of a block, T trials.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from sidlake.tokenizers.nearest import (
 
 __all__ = ["KMeans", "fit_kmeans"]
 
-_SEED_ROWS_PER_CODE = 64
+_SEED_ROWS_PER_CODE = 32
 _MAX_SEED_ROWS = 65_536
 _NUM_STARTS = 3
+_MAX_DISTANCES = 2**24  # 128 MiB of float64
 _SUM_ROWS = 16_384  # part of the stated order of summation: changing it changes the last bits of every codebook
 _MAX_REVIVALS_AFTER = 8
 
@@ -55,13 +57,13 @@ def fit_kmeans(
     """Return `num_codes` centroids of the rows, in float32; needs at least `num_codes` finite rows.
 
     Stops when the centroids' summed squared shift is at most `tolerance` × the mean variance per dimension (scikit-learn's rule).
-    With fewer distinct rows than codes the codes left over copy code 0: no row ever gets them. Memory: 14 bytes per value of `x_ND`
-    at the worst, of which 4 are `x_ND`.
+    With fewer distinct rows than codes the codes left over copy code 0: no row ever gets them. Memory: 14 bytes per value of
+    `x_ND` at the worst, of which 4 are `x_ND`.
     """
     centroids = _best_start(x_ND, num_codes, rng)
     limit = tolerance * _mean_variance(x_ND)
-    iteration = 0
-    for iteration in range(1, max_iterations + 1):
+    num_iterations = 0
+    for num_iterations in range(1, max_iterations + 1):  # noqa: B007  read after the loop
         codes = nearest_codes(x_ND, centroids, device=device)
         updated = _means(x_ND, codes, centroids)
         num_revived = _revive(updated, x_ND, codes, centroids)
@@ -81,7 +83,7 @@ def fit_kmeans(
         centroids_KD=centroids,
         codes_N=codes,
         counts_K=np.bincount(codes, minlength=num_codes).astype(np.int64),
-        num_iterations=iteration,
+        num_iterations=num_iterations,
     )
 
 
@@ -120,8 +122,8 @@ def _mean_variance(x_ND: Float32Array) -> float:
 def _revive(target_KD: Float32Array, x_ND: Float32Array, codes_N: Int32Array, centroids_KD: Float32Array) -> int:
     """Move codes without rows in `target_KD` to the rows farthest from their centroid; return how many were moved.
 
-    Farthest first, each next row the farthest from its centroid and from those already taken; ties go to the earlier row. Ends early
-    when every row left coincides with a centroid.
+    Farthest first, each next row the farthest from its centroid and from those already taken; ties go to the earlier row. Ends
+    early when every row left coincides with a centroid.
     """
     dead = np.flatnonzero(np.bincount(codes_N, minlength=len(target_KD)) == 0)
     if not len(dead):
@@ -141,63 +143,74 @@ def _revive(target_KD: Float32Array, x_ND: Float32Array, codes_N: Int32Array, ce
 def _best_start(x_ND: Float32Array, num_codes: int, rng: np.random.Generator) -> Float32Array:
     """Return `num_codes` rows as starting centroids: the best of `_NUM_STARTS` starts; where distinct rows run out, copies of one.
 
-    Three, because a start may miss a cluster for good: on 64 well separated clusters one start's final inertia was 1.06 × scikit-learn's
-    on average and 1.40 × at worst, the best of three 0.90 × and 1.00 × (12 data sets).
+    Three, because a start may miss a cluster for good: on 64 well separated clusters one start's final inertia was 1.06 ×
+    scikit-learn's on average and 1.40 × at worst, the best of three 0.90 × and 1.00 × (12 data sets).
     """
-    rows = _sample(len(x_ND), min(max(_SEED_ROWS_PER_CODE * num_codes, 2048), _MAX_SEED_ROWS), rng)
+    rows = _sample(len(x_ND), min(max(_SEED_ROWS_PER_CODE * num_codes, 4096), _MAX_SEED_ROWS), rng)
     x_SD = _as_integers(x_ND[rows])
     norms_S = np.einsum("sd,sd->s", x_SD, x_SD)
-    starts = [_greedy_seeds(x_SD, norms_S, num_codes, rng) for _ in range(_NUM_STARTS)]
-    seeds, _ = min(starts, key=lambda start: start[1])
+    starts = [_Start(x_SD, norms_S, int(rng.integers(len(rows)))) for _ in range(_NUM_STARTS)]
+    num_trials = 2 + int(math.log(num_codes))
+    most = max(1, _MAX_DISTANCES // (len(rows) * num_trials * _NUM_STARTS))
+    while growing := [start for start in starts if len(start.seeds) < num_codes and start.weights_S.any()]:
+        drawn = [start.draw(min(most, num_codes - len(start.seeds)), num_trials, rng) for start in growing]
+        # One product for all starts: the time goes into reading x_SD.
+        distances_TS = _integer_distances(x_SD, norms_S, np.concatenate([rows_WT.ravel() for rows_WT in drawn]))
+        for start, rows_WT in zip(growing, drawn, strict=True):
+            start.keep(rows_WT, distances_TS[: rows_WT.size], rng)
+            distances_TS = distances_TS[rows_WT.size :]
+    seeds = min(starts, key=lambda start: float(start.weights_S.sum())).seeds
     return np.ascontiguousarray(x_ND[rows[seeds + [seeds[0]] * (num_codes - len(seeds))]])
 
 
-def _greedy_seeds(x_SD: Float64Array, norms_S: Float64Array, num_codes: int, rng: np.random.Generator) -> tuple[list[int], float]:
-    """Return up to `num_codes` seeds, fewer where distinct rows run out, and the rows' summed squared distance to them."""
-    seeds = [int(rng.integers(len(x_SD)))]
-    weights_S = _integer_distances(x_SD, norms_S, seeds)[:, 0]
-    num_trials = 2 + int(math.log(num_codes))
-    while len(seeds) < num_codes and weights_S.any():
-        num_wanted = min(max(1, len(seeds) // 16), num_codes - len(seeds))
-        seeds += _draw_block(x_SD, norms_S, weights_S, (num_wanted, num_trials), rng)
-    return seeds, float(weights_S.cumsum()[-1])
+class _Start:
+    """Seeds chosen so far and, per sampled row, the squared distance to the nearest of them."""
 
+    def __init__(self, x_SD: Float64Array, norms_S: Float64Array, first: int) -> None:
+        self.seeds = [first]
+        self.weights_S = _integer_distances(x_SD, norms_S, self.seeds)[0]
 
-def _draw_block(
-    x_SD: Float64Array, norms_S: Float64Array, weights_S: Float64Array, shape: tuple[int, int], rng: np.random.Generator
-) -> list[int]:
-    """Return up to ``shape[0]`` new seeds, each the best of ``shape[1]`` draws; lowers `weights_S` to the new distances."""
-    cumulative = np.cumsum(weights_S)
-    drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
-    drawn = np.minimum(drawn, np.flatnonzero(weights_S)[-1])
-    distances_ST = _integer_distances(x_SD, norms_S, drawn.ravel())
-    potentials = np.minimum(weights_S[:, None], distances_ST).cumsum(axis=0)[-1].reshape(shape)
-    best = potentials.argmin(axis=1)
-    before = weights_S.copy()
-    kept = []
-    for group, trial in enumerate(best):
-        row = int(drawn[group, trial])
-        if rng.random() * before[row] < weights_S[row]:
-            kept.append(row)
-            np.minimum(weights_S, distances_ST[:, group * shape[1] + trial], out=weights_S)
-    return kept
+    def draw(self, most: int, num_trials: int, rng: np.random.Generator) -> Int64Array:
+        """Return rows_WT: for each of up to `most` new seeds, trials drawn in proportion to `weights_S`."""
+        shape = (max(1, min(most, len(self.seeds) // 16)), num_trials)
+        cumulative = np.cumsum(self.weights_S)
+        drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
+        return np.minimum(drawn, np.flatnonzero(self.weights_S)[-1])
+
+    def keep(self, rows_WT: Int64Array, distances_TS: Float64Array, rng: np.random.Generator) -> None:
+        """Add the best trial of each new seed, unless an earlier one of this block has made it an unlikely draw."""
+        num_trials = rows_WT.shape[1]
+        before = self.weights_S.copy()
+        np.minimum(distances_TS, before, out=distances_TS)
+        best = distances_TS.sum(axis=1).reshape(rows_WT.shape).argmin(axis=1)
+        for group, trial in enumerate(best.tolist()):
+            row = int(rows_WT[group, trial])
+            if rng.random() * before[row] < self.weights_S[row]:
+                self.seeds.append(row)
+                np.minimum(self.weights_S, distances_TS[group * num_trials + trial], out=self.weights_S)
 
 
 def _integer_distances(x_SD: Float64Array, norms_S: Float64Array, rows: npt.ArrayLike) -> Float64Array:
-    """Return squared distances from all rows to `rows`, exact because every value and partial sum is a whole number < 2**53."""
+    """Return squared_TS from `rows` to all rows: exact whole numbers, see `_as_integers`."""
     chosen = np.asarray(rows)
-    distances: Float64Array = norms_S[:, None] + norms_S[chosen] - 2.0 * (x_SD @ x_SD[chosen].T)
-    return distances
+    squared_TS: Float64Array = x_SD[chosen] @ x_SD.T
+    squared_TS *= -2.0
+    squared_TS += norms_S
+    squared_TS += norms_S[chosen, None]
+    return squared_TS
 
 
 def _as_integers(x_SD: Float32Array) -> Float64Array:
-    """Return the rows scaled and rounded to whole numbers so small that squared distances stay below 2**53 (21 bits at 384)."""
-    bits = (50 - math.ceil(math.log2(x_SD.shape[1]))) // 2
+    """Return the rows scaled and rounded to whole numbers so small that all their squared distances sum to less than 2**53.
+
+    Every product and sum below is then exact in float64, in any order: 14 bits for 16,384 rows of 384 dimensions. Rows that fall
+    together are one row to the start; should that leave a code without rows, `_revive` finds it some.
+    """
+    bits = (51 - math.ceil(math.log2(x_SD.size))) // 2
     largest = float(np.abs(x_SD).max())
     if largest == 0:
         return x_SD.astype(np.float64)
-    exponent = bits - math.frexp(largest)[1]
-    return np.rint(np.ldexp(x_SD.astype(np.float64), exponent))
+    return np.rint(np.ldexp(x_SD.astype(np.float64), bits - math.frexp(largest)[1]))
 
 
 def _sample(num_rows: int, wanted: int, rng: np.random.Generator) -> Int64Array:

@@ -1,12 +1,14 @@
 """The exactly nearest code, the same whatever the chunking, batch size, number of threads or device.
 
-A float32 matrix product is fast, but its last bits depend on the library, the threads and the rows beside a row. So it only screens:
-a rigorous bound on its rounding error tells which codes can be nearest, and where more than one can, float64 distances decide, summed
-in one stated order (`_fold_sum`). Exact ties go to the lowest code. Squared Euclidean distance only; no approximate search.
+A float32 matrix product is fast, but its last bits depend on the library, the threads and the rows beside a row. So it only
+screens: a rigorous bound on its rounding error tells which codes can be nearest, and where more than one can, float64 distances
+decide, summed in one stated order (`_fold_sum`). Exact ties go to the lowest code. Squared Euclidean distance only; no
+approximate search.
 
 Bound. With u = 2**-24 and gamma_n = n u / (1 - n u), a float32 dot product of D terms, in any order and with or without fused
 multiply-add, is off by at most gamma_D |x||c| (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 3.1). The score
-fl(|c|²) - 2 fl(x·c) is then off by at most 2 (gamma_D + 2u) |x||c| + 3u |c|²; two scores further apart than twice that are in order.
+fl(|c|²) - 2 fl(x·c) is then off by at most 2 (gamma_D + 2u) |x||c| + 3u |c|²; two scores further apart than twice that are in
+order.
 
 Shape suffixes: N rows, D dimensions, K codes, P pairs of a row and a code.
 """
@@ -70,7 +72,7 @@ def squared_distances_f64(x_ND: npt.ArrayLike, centroids_KD: npt.ArrayLike) -> F
 def paired_squared_distances(
     x_ND: Float32Array, rows_P: Int64Array, centroids_KD: Float32Array, codes_P: npt.NDArray[np.integer]
 ) -> Float64Array:
-    """Return squared_P between ``x[rows]`` and ``centroids[codes]``: the same bits as `squared_distances_f64` gives for each pair."""
+    """Return squared_P between ``x[rows]`` and ``centroids[codes]``: the bits that `squared_distances_f64` gives."""
     result = np.empty(len(rows_P))
     block = max(1, _TERMS_PER_BLOCK // x_ND.shape[1])
     for start in range(0, len(rows_P), block):
@@ -140,9 +142,8 @@ class NearestIndex:
         """Return slack_N: scores further apart than this are in their true order. inf where float32 could overflow."""
         num_dims = x_ND.shape[1]
         gamma = num_dims * _U32 / (1 - num_dims * _U32)
-        with np.errstate(over="ignore"):
-            # 1.01 covers the rounding of this very sum; the constant covers underflow of terms below 2**-126.
-            norms_N = np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND).astype(np.float64)) * 1.01 + 1e-15
+        # 1.01 covers the rounding of this very sum; the constant covers underflow of terms below 2**-126.
+        norms_N = np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND).astype(np.float64)) * 1.01 + 1e-15
         largest = self._largest_norm * 1.01 + 1e-15
         one_score = 2 * (gamma + 2 * _U32) * norms_N * largest + 3 * _U32 * largest**2
         in_float64 = (num_dims + 8) * _U64 * (norms_N + largest) ** 2

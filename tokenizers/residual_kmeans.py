@@ -1,9 +1,10 @@
 """Residual k-means: vector → codes, coarse to fine, each level coding what the levels before left over.
 
 Residuals are true residuals, never normalised, so the sum of a SID's centroids is a reconstruction of the vector (GRID normalises
-before each level, which gives that up; RQ-Kmeans of OneRec does as here). A row's codes depend on that row and the codebooks alone:
-no batch mates, no device, no thread count. Fitting gives the same codebooks for the same rows in the same order; pass `order_N` to
-make it independent of how the rows happen to lie. Not done here: making SIDs unique (see `collisions`), storing (see `codebook`).
+before each level, which gives that up; RQ-Kmeans of OneRec does as here). A row's codes depend on that row and the codebooks
+alone: no batch mates, no device, no thread count. Fitting gives the same codebooks for the same rows in the same order; pass
+`order_N` to make it independent of how the rows happen to lie. Not done here: making SIDs unique (see `collisions`), storing (see
+`codebook`).
 
 Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 """
@@ -120,8 +121,8 @@ class ResidualKMeans:
     def fit(cls, x_ND: npt.ArrayLike, config: ResidualKMeansConfig, *, order_N: npt.ArrayLike | None = None) -> ResidualKMeans:
         """Return codebooks fitted to the rows; `FitError` for NaN, infinity, a wrong shape, or fewer rows than codes of a level.
 
-        `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows (and
-        their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
+        `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows
+        (and their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
         Memory: 22 bytes per value of the rows fitted, at most `max_fit_rows` of them.
         """
         residual = _fit_rows(x_ND, config, order_N)
@@ -178,7 +179,7 @@ class ResidualKMeans:
         return self._indexes[device]
 
     def decode(self, codes_NL: npt.ArrayLike, depth: int | None = None) -> Float32Array:
-        """Return x_ND, the sum of each SID's centroids over its first `depth` levels (all, if None), coarse to fine, in float32."""
+        """Return x_ND, the sum of each SID's centroids over its first `depth` levels (all, if None), coarse to fine."""
         codes = np.asarray(codes_NL)
         num_levels = len(self.widths) if depth is None else depth
         if not 0 <= num_levels <= len(self.widths) or codes.ndim != 2 or codes.shape[1] < num_levels:

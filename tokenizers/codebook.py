@@ -1,0 +1,123 @@
+"""Codebooks as one safetensors file: the tensors, the config that fitted them, and a hash that names them.
+
+The hash covers tensors and config alone, so the same codebooks have the same hash wherever and whenever they were saved; it is
+stored and checked on reading. A file appears whole or not at all: it is written beside its place, synced, then renamed. No
+pickle. Not
+stored: the device, which never changes a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sidlake.tokenizers.errors import ArtifactError
+from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+
+__all__ = ["codebook_hash", "load_codebook", "save_codebook"]
+
+_FORMAT = "sidlake.codebook"
+_VERSION = "1"
+_KIND = "residual_kmeans"
+
+
+def save_codebook(model: ResidualKMeans, path: Path | str) -> str:
+    """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
+    digest = codebook_hash(model)
+    metadata = {"format": _FORMAT, "version": _VERSION, "kind": _KIND, "config": _config_json(model.config), "sha256": digest}
+    _write_whole(Path(path), save(_tensors(model), metadata=metadata))
+    return digest
+
+
+def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans:
+    """Return the model stored at `path`, equal to the one saved except for ``config.device``, which is ``cpu``.
+
+    Raises `ArtifactError` where the file is missing, damaged, of another kind or version, or (with `dim`) of another dimension.
+    """
+    metadata, tensors = _read(Path(path))
+    found = (metadata.get("format"), metadata.get("version"), metadata.get("kind"))
+    if found != (_FORMAT, _VERSION, _KIND):
+        msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION, _KIND)}"
+        raise ArtifactError(msg, path=str(path), found=found)
+    try:
+        config = _config(metadata["config"])
+        levels = range(len(config.widths))
+        model = ResidualKMeans(
+            [tensors[f"centroids.{level}"] for level in levels], [tensors[f"counts.{level}"] for level in levels], config
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
+        raise ArtifactError(msg, path=str(path)) from error
+    if codebook_hash(model) != metadata.get("sha256"):
+        msg = f"{path} is damaged: it hashes to {codebook_hash(model)}, not to {metadata.get('sha256')}; restore it or fit again"
+        raise ArtifactError(msg, path=str(path))
+    if dim is not None and model.dim != dim:
+        msg = f"{path} holds codebooks of {model.dim} dimensions, the vectors have {dim}: fitted with another encoder or fusion"
+        raise ArtifactError(msg, path=str(path), dim=model.dim, expected=dim)
+    return model
+
+
+def codebook_hash(model: ResidualKMeans) -> str:
+    """Return the SHA-256, in hex, of the tensors (names, types, shapes, little-endian bytes) and the config."""
+    digest = sha256(_config_json(model.config).encode())
+    for name, tensor in _tensors(model).items():
+        digest.update(f"\n{name} {tensor.dtype.name} {tensor.shape}\n".encode())
+        digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(model: ResidualKMeans) -> dict[str, np.ndarray[Any, Any]]:
+    centroids = {f"centroids.{level}": values for level, values in enumerate(model.centroids)}
+    return centroids | {f"counts.{level}": values for level, values in enumerate(model.counts)}
+
+
+def _config_json(config: ResidualKMeansConfig) -> str:
+    fields = asdict(config)
+    del fields["device"]
+    return json.dumps(fields, sort_keys=True)
+
+
+def _config(text: str) -> ResidualKMeansConfig:
+    fields = json.loads(text)
+    return ResidualKMeansConfig(**{**fields, "widths": tuple(fields["widths"])})
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except FileNotFoundError as error:
+        msg = f"there is no codebook at {path}: fit one first"
+        raise ArtifactError(msg, path=str(path)) from error
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+        msg = f"{path} is not a readable safetensors file ({error}): restore it or fit again"
+        raise ArtifactError(msg, path=str(path)) from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds all of it or is as before, whatever dies and whenever."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes files that nobody else may read
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
