@@ -1,0 +1,42 @@
+"""All that Dagster loads: assets, checks, jobs, schedules, the sensor and the resource they share."""
+
+import dagster as dg
+
+from sidlake.assets.catalog import catalog
+from sidlake.assets.checks import CHECKS
+from sidlake.assets.embeddings import behaviour_embeddings, fused_embeddings, text_embeddings
+from sidlake.assets.features import sid_trie, user_sequences
+from sidlake.assets.jobs import EXECUTOR, refresh, retrain
+from sidlake.assets.quality import sid_quality
+from sidlake.assets.release import release
+from sidlake.assets.resources import SidlakeResource, settings_from
+from sidlake.assets.schedules import schedules_for
+from sidlake.assets.semantic_ids import codebooks, semantic_ids
+from sidlake.assets.sensors import source_sensor_for
+from sidlake.assets.training import recommender
+
+__all__ = ["defs"]
+
+_SETTINGS = settings_from()
+
+defs = dg.Definitions(
+    assets=[
+        catalog,
+        text_embeddings,
+        behaviour_embeddings,
+        fused_embeddings,
+        codebooks,
+        semantic_ids,
+        user_sequences,
+        sid_trie,
+        sid_quality,
+        release,
+        recommender,
+    ],
+    asset_checks=CHECKS,
+    jobs=[refresh, retrain],
+    schedules=schedules_for(_SETTINGS),
+    sensors=[source_sensor_for(_SETTINGS)],
+    resources={"sidlake": SidlakeResource(warehouse=_SETTINGS.warehouse, recipe=_SETTINGS.recipe, engine=_SETTINGS.engine)},
+    executor=EXECUTOR,  # also for runs started from the asset graph
+)

@@ -1,0 +1,34 @@
+"""The two jobs: `refresh` brings in what is new, `retrain` also learns a new generation and trains the recommender.
+
+A job's tag tells the steps which of the two they are part of; runs started from the asset graph carry none (see `resources`).
+"""
+
+import dagster as dg
+
+from sidlake.assets.resources import JOB_TAG
+
+__all__ = ["EXECUTOR", "refresh", "retrain"]
+
+# One process per run: the text model is loaded once for all steps, the writer lock belongs to one process for the whole run, and
+# the run's state is one file that steps write in turn. What is worth spreading is inside the steps: cores, GPU, Beam.
+EXECUTOR = dg.in_process_executor
+
+_LEARNED = dg.AssetSelection.assets("behaviour_embeddings", "codebooks", "recommender")
+
+refresh = dg.define_asset_job(
+    "refresh",
+    selection=dg.AssetSelection.all() - _LEARNED,
+    description="Ingest, embed what changed, assign SIDs to what is new, check, release. Published SIDs stay where they are.",
+    tags={JOB_TAG: "refresh"},
+    executor_def=EXECUTOR,
+    owners=["team:sidlake"],
+)
+
+retrain = dg.define_asset_job(
+    "retrain",
+    selection=dg.AssetSelection.all(),
+    description="Everything: a new generation where items or vectors have changed, a release, and a recommender trained on it.",
+    tags={JOB_TAG: "retrain"},
+    executor_def=EXECUTOR,
+    owners=["team:sidlake"],
+)
