@@ -1,0 +1,158 @@
+"""Checkpoints of a trained model: a folder with `model.safetensors` and `checkpoint.json`, bound to a generation of codebooks.
+
+The JSON names the release, the generation, the codebooks' hash, the widths, the configuration, and the SHA-256 of the weights. The
+folder is written under another name, flushed and renamed, so it exists only when complete; it is never overwritten. Loading refuses
+another generation: in FORGE's own release such a mix-up gave hit rates near 0 and went unnoticed (github.com/selous123/al_sid,
+issue 27). Not done: optimizer state, so training starts anew instead of resuming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from sidlake.generative.catalogue import TokenSpace
+from sidlake.generative.model import GenerativeConfig, GenerativeModel
+from sidlake.tokenizers.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
+
+__all__ = ["CheckpointInfo", "load_checkpoint", "read_checkpoint_info", "save_checkpoint"]
+
+_FORMAT = "sidlake-generative-1"
+_WEIGHTS = "model.safetensors"
+_INFO = "checkpoint.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointInfo:
+    """What `checkpoint.json` holds: what the model was trained on, and what its weights must hash to."""
+
+    format: str
+    release_id: str
+    generation: str
+    codebook_hash: str
+    widths: tuple[int, ...]
+    config: GenerativeConfig
+    weights_sha256: str
+
+
+def save_checkpoint(
+    directory: Path,
+    model: GenerativeModel,
+    *,
+    release_id: str,
+    generation: str,
+    codebook_hash: str,
+    widths: tuple[int, ...],
+    config: GenerativeConfig,
+) -> CheckpointInfo:
+    """Return what was written into the new folder `directory`, all of it or, whatever dies, nothing.
+
+    Raises `StorageError` if the folder exists or cannot be written, `ValueError` if `widths` or `config` are not the model's.
+    """
+    if (model.space.widths, model.config) != (tuple(widths), config):
+        msg = f"the model has widths {model.space.widths} and {model.config}, not {widths} and {config}"
+        raise ValueError(msg)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        partial = directory.with_name(f".{directory.name}-{uuid.uuid4().hex}")
+        partial.mkdir()
+    except OSError as error:
+        msg = f"cannot write checkpoint {directory}: {error}; choose a writable folder"
+        raise StorageError(msg, path=str(directory)) from error
+    try:
+        save_model(model, str(partial / _WEIGHTS))
+        info = CheckpointInfo(
+            format=_FORMAT,
+            release_id=release_id,
+            generation=generation,
+            codebook_hash=codebook_hash,
+            widths=tuple(widths),
+            config=config,
+            weights_sha256=_sha256(partial / _WEIGHTS),
+        )
+        (partial / _INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
+        _flush(partial / _WEIGHTS, partial / _INFO, partial)
+        partial.rename(directory)
+        _flush(directory.parent)
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot write checkpoint {directory}: {error}; free some space, or delete the folder if it exists"
+        raise StorageError(msg, path=str(directory)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return info
+
+
+def load_checkpoint(directory: Path, *, generation: str, codebook_hash: str, device: torch.device | str = "cpu") -> GenerativeModel:
+    """Return the model of `directory`, in eval mode, for a release of `generation` with `codebook_hash`.
+
+    A later release of the same generation is fine. Raises `StaleReleaseError` for another generation or other codebooks,
+    `ArtifactError` for files that are damaged or of another format, `NotFoundError` where there is no such folder.
+    """
+    info = read_checkpoint_info(directory)
+    if (info.generation, info.codebook_hash) != (generation, codebook_hash):
+        msg = (
+            f"checkpoint {directory} was trained on release {info.release_id}, generation {info.generation} (codebooks"
+            f" {info.codebook_hash[:12]}), but generation {generation} (codebooks {codebook_hash[:12]}) was asked for;"
+            f" train on the current release, or read release {info.release_id}"
+        )
+        raise StaleReleaseError(msg, trained=info.generation, asked=generation)
+    weights = directory / _WEIGHTS
+    try:
+        digest = _sha256(weights)
+    except OSError as error:
+        msg = f"cannot read {weights}: {error}; delete the folder and train again"
+        raise ArtifactError(msg, path=str(weights)) from error
+    if digest != info.weights_sha256:
+        msg = f"{weights} hashes to {digest[:12]}, {_INFO} says {info.weights_sha256[:12]}; delete the folder and train again"
+        raise ArtifactError(msg, path=str(weights))
+    with torch.random.fork_rng(devices=[]):
+        model = GenerativeModel(TokenSpace(widths=info.widths), info.config)
+    try:
+        load_model(model, weights)
+    except (SafetensorError, RuntimeError) as error:
+        msg = f"{weights} does not hold this model: {error}; delete the folder and train again"
+        raise ArtifactError(msg, path=str(weights)) from error
+    return model.to(device).eval()
+
+
+def read_checkpoint_info(directory: Path) -> CheckpointInfo:
+    """Return what the checkpoint in `directory` says of itself; errors as in `load_checkpoint`."""
+    path = directory / _INFO
+    if not directory.is_dir():
+        msg = f"no checkpoint at {directory}; train first, or name another folder"
+        raise NotFoundError(msg, path=str(directory))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        names = {field.name for field in fields(CheckpointInfo)}
+        if not isinstance(values, dict) or values.keys() != names or values["format"] != _FORMAT:
+            msg = f"{path} is not of format {_FORMAT}; load it with the version of sidlake that wrote it, or train again"
+            raise ArtifactError(msg, path=str(path))
+        values["config"] = GenerativeConfig(**values["config"])
+        values["widths"] = tuple(values["widths"])
+        return CheckpointInfo(**values)
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"{path} is damaged or of another version: {error}; delete the folder and train again"
+        raise ArtifactError(msg, path=str(path)) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(*paths: Path) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
