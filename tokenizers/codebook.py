@@ -28,13 +28,15 @@ __all__ = ["codebook_hash", "load_codebook", "save_codebook"]
 _FORMAT = "sidlake.codebook"
 _VERSION = "1"
 _KIND = "residual_kmeans"
+_KEY = "sidlake"
 
 
 def save_codebook(model: ResidualKMeans, path: Path | str) -> str:
     """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
     digest = codebook_hash(model)
-    metadata = {"format": _FORMAT, "version": _VERSION, "kind": _KIND, "config": _config_json(model.config), "sha256": digest}
-    _write_whole(Path(path), save(_tensors(model), metadata=metadata))
+    about = {"format": _FORMAT, "version": _VERSION, "kind": _KIND, "config": _fields(model.config), "sha256": digest}
+    # One key, because safetensors writes several in an order that changes from call to call.
+    _write_whole(Path(path), save(_tensors(model), metadata={_KEY: json.dumps(about, sort_keys=True)}))
     return digest
 
 
@@ -43,13 +45,13 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans
 
     Raises `ArtifactError` where the file is missing, damaged, of another kind or version, or (with `dim`) of another dimension.
     """
-    metadata, tensors = _read(Path(path))
-    found = (metadata.get("format"), metadata.get("version"), metadata.get("kind"))
+    about, tensors = _read(Path(path))
+    found = (about.get("format"), about.get("version"), about.get("kind"))
     if found != (_FORMAT, _VERSION, _KIND):
         msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION, _KIND)}"
         raise ArtifactError(msg, path=str(path), found=found)
     try:
-        config = _config(metadata["config"])
+        config = ResidualKMeansConfig(**{**about["config"], "widths": tuple(about["config"]["widths"])})
         levels = range(len(config.widths))
         model = ResidualKMeans(
             [tensors[f"centroids.{level}"] for level in levels], [tensors[f"counts.{level}"] for level in levels], config
@@ -57,8 +59,8 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
         raise ArtifactError(msg, path=str(path)) from error
-    if codebook_hash(model) != metadata.get("sha256"):
-        msg = f"{path} is damaged: it hashes to {codebook_hash(model)}, not to {metadata.get('sha256')}; restore it or fit again"
+    if codebook_hash(model) != about.get("sha256"):
+        msg = f"{path} is damaged: it hashes to {codebook_hash(model)}, not to {about.get('sha256')}; restore it or fit again"
         raise ArtifactError(msg, path=str(path))
     if dim is not None and model.dim != dim:
         msg = f"{path} holds codebooks of {model.dim} dimensions, the vectors have {dim}: fitted with another encoder or fusion"
@@ -68,7 +70,7 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans
 
 def codebook_hash(model: ResidualKMeans) -> str:
     """Return the SHA-256, in hex, of the tensors (names, types, shapes, little-endian bytes) and the config."""
-    digest = sha256(_config_json(model.config).encode())
+    digest = sha256(json.dumps(_fields(model.config), sort_keys=True).encode())
     for name, tensor in _tensors(model).items():
         digest.update(f"\n{name} {tensor.dtype.name} {tensor.shape}\n".encode())
         digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
@@ -80,25 +82,22 @@ def _tensors(model: ResidualKMeans) -> dict[str, np.ndarray[Any, Any]]:
     return centroids | {f"counts.{level}": values for level, values in enumerate(model.counts)}
 
 
-def _config_json(config: ResidualKMeansConfig) -> str:
+def _fields(config: ResidualKMeansConfig) -> dict[str, Any]:
     fields = asdict(config)
     del fields["device"]
-    return json.dumps(fields, sort_keys=True)
+    return fields
 
 
-def _config(text: str) -> ResidualKMeansConfig:
-    fields = json.loads(text)
-    return ResidualKMeansConfig(**{**fields, "widths": tuple(fields["widths"])})
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray[Any, Any]]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Return what the file says about itself (nothing, for a safetensors file of another make) and its tensors."""
     try:
         with safe_open(str(path), framework="np") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            return dict(about), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except FileNotFoundError as error:
         msg = f"there is no codebook at {path}: fit one first"
         raise ArtifactError(msg, path=str(path)) from error
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         msg = f"{path} is not a readable safetensors file ({error}): restore it or fit again"
         raise ArtifactError(msg, path=str(path)) from error
 

@@ -50,9 +50,8 @@ class Assignment:
         codes_NL: int32, the SIDs; no two rows equal, none occupied before.
         moved_N: bool, whether the codes differ from the raw codes.
         spilled_N: bool, whether they left the raw prefix; implies moved.
-        move_cost_N: float32, ‖x - dec(codes)‖ - ‖x - dec(raw)‖; 0 where not moved. Slightly negative at times, and kept so: raw
-        codes
-            are chosen level by level, and that greedy choice is not always the best sum.
+        move_cost_N: float32, ‖x - dec(codes)‖ - ‖x - dec(raw)‖; 0 where not moved. A spilled item's may be negative, and is kept so:
+            raw codes are chosen level by level, and that greedy choice is not always the best sum.
         residual_norm_N: float32, ‖x - dec(codes)‖.
     """
 

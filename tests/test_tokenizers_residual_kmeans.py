@@ -1,0 +1,218 @@
+"""Residual k-means: as good as faiss and scikit-learn, the same everywhere, sound on degenerate input."""
+
+import os
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+import pytest
+import threadpoolctl
+from sklearn.cluster import KMeans
+
+from sidlake.tokenizers.codebook import codebook_hash
+from sidlake.tokenizers.errors import FitError
+from sidlake.tokenizers.item_hash import item_hashes
+from sidlake.tokenizers.kmeans import _as_integers, _integer_distances, _sums, fit_kmeans
+from sidlake.tokenizers.nearest import squared_distances_f64
+from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+
+
+def clustered(n=1200, d=16, k=40, noise=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(k, d))[rng.integers(0, k, n)] + noise * rng.normal(size=(n, d))).astype(np.float32)
+
+
+def inertia(x, centroids):
+    return squared_distances_f64(x, np.asarray(centroids, dtype=np.float32)).min(axis=1).sum()
+
+
+def fit_one_level(x, k, seed=0):
+    return fit_kmeans(x, k, rng=np.random.default_rng(seed), max_iterations=25, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(("k", "noise"), [(40, 0.1), (40, 0.4), (100, 0.4)])
+def test_inertia_is_within_two_percent_of_scikit_learn_and_faiss(k, noise):
+    ours, sklearns, faisses = [], [], []
+    for seed in range(3):
+        x = clustered(noise=noise, seed=seed)
+        ours.append(inertia(x, fit_one_level(x, k, seed).centroids_KD))
+        sklearns.append(inertia(x, KMeans(k, n_init=1, max_iter=25, random_state=seed).fit(x).cluster_centers_))
+        peer = faiss.Kmeans(x.shape[1], k, niter=25, seed=seed + 1, min_points_per_centroid=1)
+        peer.train(x)
+        faisses.append(inertia(x, peer.centroids))
+    assert np.mean(ours) <= 1.02 * np.mean(sklearns)
+    assert np.mean(ours) <= 1.02 * np.mean(faisses)
+
+
+def test_reconstruction_error_is_within_two_percent_of_faiss():
+    x = clustered(n=1500, noise=0.6)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(32, 32, 32)))
+    peer = faiss.ResidualQuantizer(x.shape[1], 3, 5)
+    peer.max_beam_size = 1
+    peer.cp.min_points_per_centroid = 1
+    peer.train(x)
+    ours = np.square(x - model.decode(model.encode(x))).sum()
+    assert ours <= 1.02 * np.square(x - peer.decode(peer.compute_codes(x))).sum()
+
+
+def test_no_level_collapses_on_clustered_data():
+    x = clustered(n=2000)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(64, 64, 64)))
+    assert [int((counts > 0).sum()) for counts in model.counts] == [64, 64, 64]
+
+
+def test_each_level_lowers_the_reconstruction_error():
+    x = clustered()
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(32, 32, 32)))
+    codes = model.encode(x)
+    errors = [np.square(x - model.decode(codes, depth=depth)).sum() for depth in range(4)]
+    assert errors[0] > errors[1] > errors[2] > errors[3] > 0
+
+
+def test_the_sum_of_centroids_is_the_reconstruction_and_the_norm_is_what_is_left():
+    x = clustered(n=300)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(8, 4)))
+    codes, norms = model.encode_with_norms(x)
+    decoded = model.centroids[0][codes[:, 0]] + model.centroids[1][codes[:, 1]]
+    assert np.array_equal(model.decode(codes), decoded)
+    assert np.allclose(norms, np.linalg.norm(x - decoded, axis=1), rtol=1e-5)
+
+
+def test_counts_are_the_codes_of_the_rows_fitted():
+    x = clustered(n=500)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(16, 16)))
+    codes = model.encode(x)
+    assert all(np.array_equal(model.counts[level], np.bincount(codes[:, level], minlength=16)) for level in range(2))
+
+
+FIT_AND_PRINT = """
+import numpy as np
+from sidlake.tokenizers.codebook import codebook_hash
+from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+x = np.random.default_rng(7).normal(size=(1500, 48)).astype(np.float32)
+print(codebook_hash(ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(64, 64), seed=3, max_iterations=6))))
+"""
+
+
+def test_other_processes_with_one_or_two_threads_fit_the_same_codebooks():
+    hashes = set()
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        run = subprocess.run([sys.executable, "-c", FIT_AND_PRINT], env=environment, capture_output=True, text=True, check=True)
+        hashes.add(run.stdout.strip())
+    assert len(hashes) == 1
+    assert len(hashes.pop()) == 64
+
+
+def test_another_seed_fits_other_codebooks():
+    x = clustered()
+    fits = [ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(16,), seed=seed)) for seed in (0, 0, 1)]
+    assert codebook_hash(fits[0]) == codebook_hash(fits[1])
+    assert not np.array_equal(fits[0].centroids[0], fits[2].centroids[0])
+
+
+def test_with_a_stated_order_shuffled_rows_fit_the_same_codebooks():
+    x, ids = clustered(n=400), [f"item-{row}" for row in range(400)]
+    shuffle = np.random.default_rng(5).permutation(400)
+    config = ResidualKMeansConfig(widths=(16, 16), max_fit_rows=300)
+    one = ResidualKMeans.fit(x, config, order_N=np.argsort(item_hashes(ids)))
+    two = ResidualKMeans.fit(x[shuffle], config, order_N=np.argsort(item_hashes([ids[row] for row in shuffle])))
+    assert codebook_hash(one) == codebook_hash(two)
+
+
+def test_the_sums_that_make_centroids_do_not_depend_on_threads_and_are_exact_enough():
+    x, codes = clustered(n=40_000, d=3), np.random.default_rng(0).integers(0, 7, 40_000).astype(np.int32)
+    with threadpoolctl.threadpool_limits(1):
+        one = _sums(x, codes, 7)
+    assert np.array_equal(one, _sums(x, codes, 7))
+    assert np.allclose(one, [x[codes == code].astype(np.float64).sum(axis=0) for code in range(7)])
+
+
+def test_the_start_works_on_whole_numbers_that_float64_holds_exactly():
+    x = _as_integers(clustered(n=4096, d=384) * 1e6)
+    distances = _integer_distances(x, np.einsum("sd,sd->s", x, x), [0, 5])
+    exact = np.square(x.astype(np.int64)[[0, 5], None, :] - x.astype(np.int64)[None]).sum(axis=2)
+    assert np.array_equal(distances, exact)
+    assert np.square(2 * np.abs(x).max()) * x.size <= 2**53
+
+
+def test_identical_vectors_fit_and_decode_to_themselves():
+    x = np.full((50, 4), 0.3, dtype=np.float32)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(8, 8)))
+    assert np.array_equal(model.decode(model.encode(x)), x)
+    assert np.array_equal(model.decode([[7, 7]]), x[:1])
+    assert model.counts[0].tolist() == [50] + [0] * 7
+
+
+def test_as_many_codes_as_distinct_vectors_find_each_of_them():
+    x = np.repeat(np.random.default_rng(0).normal(size=(30, 5)), [1] * 29 + [400], axis=0).astype(np.float32)
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(30,)))
+    assert np.array_equal(model.decode(model.encode(x)), x)
+
+
+def test_one_item_fits():
+    model = ResidualKMeans.fit([[1.0, 2.0]], ResidualKMeansConfig(widths=default_widths(1)))
+    assert model.encode([[1.0, 2.0]]).tolist() == [[0, 0, 0]]
+
+
+def test_codes_without_rows_are_revived_at_the_farthest_rows():
+    far = np.array([[100.0, 0.0]] * 2, dtype=np.float32)
+    x = np.concatenate([np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32), far])
+    model = fit_one_level(x, 20)
+    assert (model.counts_K > 0).all()
+    assert 2 in model.counts_K[model.centroids_KD[:, 0] > 50]
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.ones((100, 3)), "256 codes need at least 256 rows, got 100: lower widths or let them follow the number of items"),
+        (np.full((300, 3), np.nan), "300 of 300 vectors hold NaN or infinity"),
+        (np.where(np.arange(900).reshape(300, 3) == 5, np.inf, 1.0), "1 of 300 vectors hold NaN or infinity, the first is row 1"),
+        (np.ones(300), "must have shape"),
+    ],
+)
+def test_rows_that_cannot_be_fitted_are_named(x, words):
+    with pytest.raises(FitError, match=words):
+        ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(256,)))
+
+
+def test_vectors_of_another_dimension_are_not_encoded():
+    model = ResidualKMeans.fit(clustered(n=50, d=4), ResidualKMeansConfig(widths=(4,)))
+    with pytest.raises(ValueError, match=r"\[rows, 4\]"):
+        model.encode(np.ones((2, 5)))
+
+
+def test_codes_out_of_range_are_not_decoded():
+    model = ResidualKMeans.fit(clustered(n=50, d=4), ResidualKMeansConfig(widths=(4, 4)))
+    with pytest.raises(ValueError, match="the widths are"):
+        model.decode([[0, 4]])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"widths": ()},
+        {"widths": (0,)},
+        {"widths": (4,), "seed": -1},
+        {"widths": (4,), "max_iterations": 0},
+        {"widths": (4,), "tolerance": float("nan")},
+        {"widths": (4,), "max_fit_rows": 3},
+        {"widths": (4,), "device": "tpu"},
+    ],
+)
+def test_a_config_out_of_range_is_refused(fields):
+    with pytest.raises(ValueError, match=next(reversed(fields))):
+        ResidualKMeansConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "width"), [(1, 1), (2, 2), (3, 3), (8, 8), (1_609, 64), (4_631, 128), (12_101, 256), (10**9, 8192)]
+)
+def test_default_widths_follow_the_number_of_items(num_items, width):
+    assert default_widths(num_items) == (width,) * 3
+
+
+def test_default_widths_leave_room_for_four_times_the_items():
+    assert all(np.prod(default_widths(num_items), dtype=object) >= 4 * num_items for num_items in [*range(2, 3000), 10**6, 10**9])
