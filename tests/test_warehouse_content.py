@@ -115,3 +115,22 @@ def test_two_columns_have_one_digest_exactly_when_their_values_are_equal_however
     assert (digest(left, 2) == digest(right, 3)) == (
         pa.array(left, kind).equals(pa.array(right, kind)) and repr(left) == repr(right)
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (["ab", ""], ["a", "b"]),
+        ([b"a", None], [b"a", b""]),
+        ([["a"], ["b"]], [["a", "b"], []]),
+        ([["ab"]], [["a", "b"]]),
+        ([["a"], [None]], [["a"], None]),
+        ([0, None], [0, 0]),
+        ([0.0], [-0.0]),
+    ],
+)
+def test_values_that_run_together_have_different_digests(left, right):
+    table = pa.table({"left": left, "right": right})
+    schema = pa.schema([("c", table["left"].type)])
+    digests = [_column_digests(schema, table.select([side]).rename_columns(["c"]).to_batches()) for side in ("left", "right")]
+    assert digests[0] != digests[1]

@@ -183,3 +183,14 @@ def test_a_file_of_the_right_size_with_damaged_bytes_is_named(tmp_path):
     path.write_bytes(data[:4] + bytes(len(data) - 4))
     with pytest.raises(StorageError, match=path.name):
         verify(warehouse, versions, generation="g1")
+
+
+def test_a_file_replaced_by_another_whole_one_is_named(tmp_path):
+    warehouse = Warehouse.create_or_open(tmp_path / "one")
+    versions = SAMPLE.write(warehouse)
+    other = Warehouse.create_or_open(tmp_path / "other")
+    other.overwrite("items", SAMPLE.items(SAMPLE.item_ids(12), title="a longer title"), run_id="run")
+    path = Path(warehouse.files("items")[0])
+    path.write_bytes(Path(other.files("items")[0]).read_bytes())
+    with pytest.raises(StorageError, match=path.name):
+        verify(warehouse, versions, generation="g1")

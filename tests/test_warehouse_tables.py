@@ -199,6 +199,17 @@ def test_a_truncated_staged_file_is_a_storage_error_and_moves_nothing(warehouse)
     assert not warehouse.exists("items")
 
 
+def test_staged_files_come_back_when_the_commit_fails(warehouse):
+    warehouse.overwrite("items", SAMPLE.items(["a"]), run_id="run")
+    entry = Path(warehouse.table_url("items")) / "_delta_log" / f"{0:020d}.json"
+    entry.write_text(entry.read_text().replace('"minWriterVersion":2', '"minWriterVersion":99'))
+    file = _stage(warehouse, SAMPLE.items(["b"]))
+    with pytest.raises(StorageError):
+        warehouse.append_files("items", [file], run_id="run")
+    assert file.exists()
+    assert warehouse.read("items")["item_id"].to_pylist() == ["a"]
+
+
 def test_a_conditioned_append_fails_when_the_head_has_moved(warehouse):
     warehouse.append_at("items", SAMPLE.items(["a"]), head=None, run_id="run")
     assert warehouse.append_at("items", SAMPLE.items(["b"]), head=0, run_id="run") == 1
