@@ -11,7 +11,6 @@ interpreter at exit ("terminate called without an active exception", deltalake 1
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import uuid
@@ -31,6 +30,7 @@ from deltalake.transaction import AddAction, CommitProperties, create_table_with
 from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, conform, schema_of
 from sidlake.warehouse.locks import hold
+from sidlake.warehouse.staged_files import add_action, checked_rows, moved
 
 __all__ = ["TABLES", "Warehouse"]
 
@@ -159,9 +159,13 @@ class Warehouse:
         paths = [str(Path(self.table_url(table), path)) for path in actions["path"].to_pylist()]
         return actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
 
+    def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, list[str]]:
+        delta = self.delta(table, version)
+        return _schema_of_delta(table, delta), self._manifest(table, delta)["path"].to_pylist()
+
     def files(self, table: str, *, version: int | None = None) -> list[str]:
         """Return the absolute paths of the files of `version`, sorted; a partition column is in the path (hive) alone."""
-        return [str(path) for path in self.manifest(table, version=version)["path"].to_pylist()]
+        return self._opened(table, version)[1]
 
     def num_rows(self, table: str, version: int | None = None) -> int:
         """Return the number of rows of `version` as the log states it; no data file is opened."""
@@ -180,10 +184,8 @@ class Warehouse:
         self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None, batch_size: int = 65536
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `version` in batches of at most `batch_size`, in no stated order; a few batches are in memory."""
-        delta = self.delta(table, version)
-        schema = _schema_of_delta(table, delta)
+        schema, files = self._opened(table, version)
         wanted = _select(schema, columns)
-        files = self._manifest(table, delta)["path"].to_pylist()
         if not files:
             return
         partition_by = PARTITIONED_BY.get(table, [])
@@ -201,10 +203,8 @@ class Warehouse:
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""
-        delta = self.delta(table, version)
-        schema = _schema_of_delta(table, delta)
+        schema, files = self._opened(table, version)
         frame = pl.DataFrame(schema.empty_table())
-        files = self._manifest(table, delta)["path"].to_pylist()
         if not files:
             return frame.lazy()
         partition_by = PARTITIONED_BY.get(table, [])
@@ -267,11 +267,10 @@ class Warehouse:
 
         Raises `ContractError` when a key occurs twice in `data`. The changed files are rewritten, so memory is bounded by them.
         """
-        if not self.exists(table):
-            _refuse_duplicates(table, data, keys)
-            return self.append(table, data, run_id=run_id)
         stored = _storable(table, data, None)
         _refuse_duplicates(table, stored, keys)
+        if not self.exists(table):
+            return self.append(table, data, run_id=run_id)
         url = self.table_url(table)
         on = " AND ".join(f'old."{key}" = new."{key}"' for key in keys)
         with self.writing(run_id), _storage_errors(url):
@@ -297,13 +296,13 @@ class Warehouse:
         url = self.table_url(table)
         with _storage_errors(url):
             schema = _stored_schema(table, num_levels if num_levels is not None else _count_levels(pq.read_schema(files[0]).names))
-            rows = [_checked_rows(table, Path(file), schema) for file in files]
+            rows = [checked_rows(table, Path(file), schema) for file in files]
         with self.writing(run_id), _storage_errors(url):
             folder = Path(url)
             folder.mkdir(parents=True, exist_ok=True)
             targets = [folder / f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
-            with _moved(files, targets):
-                actions = [_add_action(target, count) for target, count in zip(targets, rows, strict=True)]
+            with moved(files, targets):
+                actions = [add_action(target, count) for target, count in zip(targets, rows, strict=True)]
                 self._commit_files(table, actions, schema, run_id)
             return DeltaTable(url).version()
 
@@ -402,62 +401,3 @@ def _refuse_duplicates(table: str, data: pa.Table, keys: Sequence[str]) -> None:
         example = twice.select(list(keys)).slice(0, 3).to_pylist()
         msg = f"table {table}: {twice.num_rows} keys occur more than once in the rows to merge, such as {example}; keep one per key"
         raise ContractError(msg, table=table, duplicates=twice.num_rows)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type without the differences that Parquet does not store (large and view variants, names of list items)."""
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return kind
-
-
-def _checked_rows(table: str, file: Path, schema: pa.Schema) -> int:
-    """Return the number of rows of a staged file whose columns are the contract's."""
-    found = pq.read_schema(file)
-    wanted = {field.name: _plain(field.type) for field in schema}
-    actual = {field.name: _plain(field.type) for field in found}
-    if actual != wanted:
-        differences = sorted(name for name in wanted.keys() | actual.keys() if wanted.get(name) != actual.get(name))
-        shown = ", ".join(f"{name}: {actual.get(name)} instead of {wanted.get(name)}" for name in differences)
-        msg = f"{file} does not fit the contract of {table}: {shown}; write it with that schema (lists, not fixed-size lists)"
-        raise ContractError(msg, table=table, path=str(file), columns=differences)
-    metadata = pq.read_metadata(file)
-    required = [field.name for field in schema if not field.nullable]
-    nulls = [name for name in required if _has_nulls(metadata, name)]
-    if nulls:
-        msg = f"{file} does not fit the contract of {table}: nulls in {nulls}, allowed 0; drop or reject those rows before writing"
-        raise ContractError(msg, table=table, path=str(file), columns=nulls)
-    return int(metadata.num_rows)
-
-
-def _has_nulls(metadata: pq.FileMetaData, name: str) -> bool:
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            column = metadata.row_group(group).column(index)
-            if column.path_in_schema == name and column.is_stats_set and column.statistics.null_count:
-                return True
-    return False
-
-
-def _add_action(file: Path, num_rows: int) -> AddAction:
-    state = file.stat()
-    return AddAction(file.name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps({"numRecords": num_rows}))
-
-
-@contextmanager
-def _moved(files: Sequence[Path], targets: Sequence[Path]) -> Iterator[None]:
-    """Move `files` to `targets` for the block, and back if it fails."""
-    done: list[tuple[Path, Path]] = []
-    try:
-        for file, target in zip(files, targets, strict=True):
-            Path(file).replace(target)
-            done.append((Path(file), target))
-        yield
-    except BaseException:
-        for file, target in done:
-            target.replace(file)
-        raise
