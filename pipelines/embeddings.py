@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.encoders.behaviour import behaviour_id, fit_behaviour
-from sidlake.encoders.fusion import Fusion
+from sidlake.encoders.fusion import Fusion, FusionConfig
 from sidlake.encoders.text import TextEncoder, TextEncoderConfig, calibrate
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
@@ -93,8 +93,8 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
     ).hexdigest()
     encoder_id = behaviour_id(config, digest)
     result = fit_behaviour(users_N, items_N, len(items), config)
-    present = items.filter(pa.array(result.present_N))
-    rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ND[result.present_N])
+    present = items.filter(pa.array(result.present_I))
+    rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ID[result.present_I])
     new = _only_new(rows, _head(ctx), encoder_id)
     if len(new):
         ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", new, run_id=ctx.run_id)
@@ -112,7 +112,9 @@ def fuse(ctx: RunContext) -> StepReport:
         return StepReport(step="fuse", skipped=True)
     items = ctx.read("items", _KEYS)
     vectors, present = _modalities(ctx, items)
-    fusion = Fusion.fit(vectors, present, _fusion_config(ctx)) if fit_needed else load_fusion(ctx)
+    blocks = tuple((modality, block.weight, block.dim) for modality, block in config.fusion.items())
+    fusion_config = FusionConfig(weights=blocks, whiten=config.whiten)
+    fusion = Fusion.fit(vectors, present, fusion_config) if fit_needed else load_fusion(ctx)
     if fit_needed:
         fusion.save(_fusion_path(ctx, fusion.fusion_id))
         ctx.note(encoders=_encoders(ctx) | {"fused": fusion.fusion_id})

@@ -74,7 +74,9 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
         ),
     )
     generation = _next_generation(ctx)
-    digest = save_codebook(model, ctx.warehouse.artifacts_dir / generation / "codebook.safetensors")
+    folder = ctx.warehouse.artifacts_dir / generation
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = save_codebook(model, folder / "codebook.safetensors")
     ctx.note(generation=generation, codebook_hash=digest)
     ctx.write("codebooks", _codebook_rows(model, generation))
     details = {"generation": generation, "widths": list(model.widths), "items": len(x_ND), "device": device}
@@ -138,10 +140,10 @@ def _resolve(
     raw_NL = _codes_matrix(encoded.column("codes"))
     result = assign_unique(
         raw_NL,
+        encoded.column("residual_norm").to_numpy(),
         item_hashes(items.column("item_id").to_pylist()),
-        lambda rows: x_ND[rows],
-        model.centroids,
-        residual_norms_N=encoded.column("residual_norm").to_numpy(),
+        centroids=model.centroids,
+        vectors_of=lambda rows: x_ND[rows],
         occupied_codes_ML=_codes_matrix(published.column("codes")) if published else None,
     )
     return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)

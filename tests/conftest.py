@@ -1,0 +1,43 @@
+"""Fixtures that cost seconds, made once: a small real shop, run through the whole pipeline by the command line."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from shop_sample import small_shop
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A recipe, the warehouse it filled, and the command line to use it with."""
+
+    recipe: Path
+    warehouse: Path
+
+    def sidlake(self, *arguments, check=True, **environment):
+        """Run the command line as a user would, in its own process."""
+        command = [str(Path(sys.executable).parent / "sidlake"), *arguments]
+        settings = {"SIDLAKE_WAREHOUSE": str(self.warehouse), "SIDLAKE_RECIPE": str(self.recipe)}
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings | environment, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """A shop of 200 items and 150 users after `sidlake run retrain`. Tests only read it."""
+    folder = tmp_path_factory.mktemp("shop")
+    made = Shop(small_shop(folder / "source"), folder / "warehouse")
+    made.sidlake("run", "retrain")
+    return made
+
+
+@pytest.fixture
+def fresh_shop(tmp_path):
+    """A shop that has not run yet, for tests that change it."""
+    return Shop(small_shop(tmp_path / "source"), tmp_path / "warehouse")
