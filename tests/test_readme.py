@@ -1,0 +1,74 @@
+"""The README is run: its SQL against a fresh warehouse, its Python, and its table of schemas against the contracts."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidlake.warehouse.catalog import query
+from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, semantic_ids_schema
+from sidlake.warehouse.tables import Warehouse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SQL, PYTHON = (re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) for language in ("sql", "python"))
+
+
+def schema_table() -> str:
+    """Return the README's table of schemas, from the contracts."""
+    lines = ["| table | column | type | what |", "|---|---|---|---|"]
+    for table, schema in sorted((CONTRACTS | {"semantic_ids": semantic_ids_schema(3)}).items()):
+        for field in schema:
+            comment = field.metadata[b"comment"].decode()
+            key = " (partition)" if field.name in PARTITIONED_BY.get(table, []) else ""
+            kind = str(field.type).replace("item: ", "").replace("element: ", "")
+            lines.append(f"| {table} | {field.name}{key} | `{kind}`{'' if field.nullable else ' not null'} | {comment} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("sql", SQL, ids=[sql.splitlines()[0] for sql in SQL])
+def test_the_example_queries_run_and_find_something(shop, sql):
+    assert query(Warehouse(shop.warehouse), sql).num_rows > 0
+
+
+def test_the_first_query_says_true(shop):
+    assert query(Warehouse(shop.warehouse), SQL[0]).to_pylist() == [{"all_unique": True}]
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_examples_run(shop, code):
+    subprocess.run([sys.executable, "-c", code], cwd=shop.warehouse.parent, check=True)
+
+
+def test_the_table_of_schemas_is_the_contracts():
+    shown = README.split("<!-- schemas:start -->")[1].split("<!-- schemas:end -->")[0].strip()
+    assert shown == schema_table(), "write it anew: python tests/test_readme.py"
+
+
+def test_every_target_of_the_makefile_is_a_line_of_the_readme():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    assert [t for t in targets[1].split() if f"| `make {t}` |" not in README] == []
+
+
+def test_every_local_link_leads_somewhere():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    links = [(p, link) for p in pages for link in re.findall(r"\]\(([^)#]+)\)", p.read_text()) if "://" not in link]
+    assert [f"{p.name}: {link}" for p, link in links if not (p.parent / link).exists()] == []
+
+
+def test_the_ci_script_runs_the_readmes_test_command():
+    assert "make lint test" in (ROOT / ".ci" / "run").read_text()
+    assert "make lint test   # the tests" in README
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+if __name__ == "__main__":
+    before, rest = README.split("<!-- schemas:start -->")
+    after = rest.split("<!-- schemas:end -->")[1]
+    (ROOT / "README.md").write_text(
+        f"{before}<!-- schemas:start -->\n{schema_table()}\n<!-- schemas:end -->{after}", encoding="utf-8"
+    )
