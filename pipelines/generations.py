@@ -103,7 +103,7 @@ def assign(ctx: RunContext) -> StepReport:
     else:
         base = ctx.tables["semantic_ids"]
         if ctx.warehouse.version("semantic_ids") != base:
-            ctx.warehouse.restore("semantic_ids", base)
+            ctx.warehouse.restore("semantic_ids", base, run_id=ctx.run_id)
         ctx.tables["semantic_ids"] = ctx.warehouse.append("semantic_ids", rows, run_id=ctx.run_id, num_levels=len(model.widths))
         ctx.save()
     moved = int(np.sum(rows.column("moved").to_numpy()))
