@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.tokenizers.nearest import NearestIndex, nearest_codes, paired_squared_distances, squared_distances_f64
+from sidlake.tokenizers.nearest import NearestIndex, _full_precision, nearest_codes, paired_squared_distances, squared_distances_f64
 
 
 def make(kind: str, seed: int = 0, n: int = 300, k: int = 40, d: int = 19):
@@ -96,22 +96,22 @@ def test_the_torch_screen_gives_the_same_codes(kind, threads):
         torch.set_num_threads(before)
 
 
-def test_a_loosened_matmul_precision_elsewhere_changes_nothing_and_is_kept():
-    x, centroids = make("near ties")
-    index = NearestIndex(centroids)
-    index._screen_numpy = index._screen_torch
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+def test_tf32_is_off_during_the_screen_and_as_before_afterwards():
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
     try:
-        assert np.array_equal(index.search(x), nearest_codes(x, centroids))
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        with _full_precision():
+            during = matmul.fp32_precision
+        assert (during, matmul.fp32_precision) == ("ieee", "tf32")
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        matmul.fp32_precision = before
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_cuda_gives_the_codes_of_the_cpu(kind):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
     x, centroids = make(kind, n=5000, k=300, d=64)
     assert np.array_equal(nearest_codes(x, centroids, device="cuda"), nearest_codes(x, centroids))
 

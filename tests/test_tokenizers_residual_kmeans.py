@@ -27,8 +27,8 @@ def inertia(x, centroids):
     return squared_distances_f64(x, np.asarray(centroids, dtype=np.float32)).min(axis=1).sum()
 
 
-def fit_one_level(x, k, seed=0):
-    return fit_kmeans(x, k, rng=np.random.default_rng(seed), max_iterations=25, tolerance=1e-4)
+def fit_one_level(x, k, seed=0, tolerance=1e-4):
+    return fit_kmeans(x, k, rng=np.random.default_rng(seed), max_iterations=25, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(("k", "noise"), [(40, 0.1), (40, 0.4), (100, 0.4)])
@@ -162,6 +162,15 @@ def test_codes_without_rows_are_revived_at_the_farthest_rows():
     model = fit_one_level(x, 20)
     assert (model.counts_K > 0).all()
     assert 2 in model.counts_K[model.centroids_KD[:, 0] > 50]
+
+
+def test_revived_codes_are_refined_where_the_start_could_not_tell_rows_apart():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 16))
+    centres[:, 0] += np.where(np.arange(40) < 20, 2.0**20, -(2.0**20))  # so far apart that the start sees two points
+    x = np.repeat(centres, 100, axis=0) + 0.1 * rng.normal(size=(4000, 16))
+    ideal = inertia(x.astype(np.float32), x.reshape(40, 100, 16).mean(axis=1))
+    assert inertia(x, fit_one_level(x.astype(np.float32), 40, tolerance=0).centroids_KD) <= 1.05 * ideal
 
 
 @pytest.mark.parametrize(

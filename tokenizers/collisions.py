@@ -50,7 +50,7 @@ class Assignment:
         codes_NL: int32, the SIDs; no two rows equal, none occupied before.
         moved_N: bool, whether the codes differ from the raw codes.
         spilled_N: bool, whether they left the raw prefix; implies moved.
-        move_cost_N: float32, ‖x - dec(codes)‖ - ‖x - dec(raw)‖; 0 where not moved. A spilled item's may be negative, and is kept so:
+        move_cost_N: float32, ‖x - dec(codes)‖ - ‖x - dec(raw)‖; 0 where not moved. A spilled item's may be negative and stays so:
             raw codes are chosen level by level, and that greedy choice is not always the best sum.
         residual_norm_N: float32, ‖x - dec(codes)‖.
     """
@@ -138,7 +138,8 @@ def _prefix_ids(codes_TL: npt.NDArray[np.integer], widths: tuple[int, ...]) -> I
 def _distinct(values: Int64Array) -> Int64Array:
     """Return the distinct values (none negative), ascending: ten times the speed of `np.unique`, which hashes them first."""
     ascending = np.sort(values)
-    return ascending[np.diff(ascending, prepend=-1) != 0]
+    distinct: Int64Array = ascending[np.diff(ascending, prepend=-1) != 0]
+    return distinct
 
 
 def _movers(leaf_N: Int64Array, norms_N: Float64Array, hashes_N: npt.NDArray[np.uint64], occupied_leaves: Int64Array) -> Int64Array:
@@ -214,14 +215,15 @@ class _Resolver:
                 self._spill_one(row, x_CD[np.searchsorted(ascending, row)], space)
 
     def _spill_one(self, row: int, x_D: Float32Array, space: _FreeSpace) -> None:
-        codes = self.raw_codes_NL[row].tolist()
-        depth = space.deepest_with_room(codes)
+        raw: list[int] = self.raw_codes_NL[row].tolist()
+        codes: list[int] = []
         residual = x_D[None]
-        for level in range(len(self.centroids)):
-            if level >= depth:
-                room_K = space.children_with_room(codes[:level])
-                codes[level] = int(self.indexes[level].search(residual, allowed_NK=room_K[None])[0])
-            if level + 1 < len(self.centroids):
+        for level, index in enumerate(self.indexes):
+            room_K = space.children_with_room(codes)
+            # While on the raw path the raw code is the nearest of all: with room below it no search is needed.
+            is_raw = codes == raw[:level] and bool(room_K[raw[level]])
+            codes.append(raw[level] if is_raw else int(index.search(residual, allowed_NK=room_K[None])[0]))
+            if level + 1 < len(self.indexes):
                 residual = residual - self.centroids[level][codes[level]]
         space.take(codes)
         self.codes_NL[row] = codes
@@ -271,14 +273,13 @@ def _free_codes(prefixes_G: Int64Array, taken_leaves: Int64Array, width: int) ->
     return free_GK
 
 
+@dataclass(slots=True, eq=False)
 class _Node:
-    """A prefix met while spilling: its range in the sorted taken SIDs, and the taken SIDs below each child."""
+    """A prefix met while spilling: its range in the sorted taken SIDs, and how many SIDs are taken below each child."""
 
-    __slots__ = ("begin", "end", "num_taken", "taken_K")
-
-    def __init__(self, begin: int, end: int, taken_K: Int64Array) -> None:
-        self.begin, self.end, self.taken_K = begin, end, taken_K
-        self.num_taken = end - begin
+    begin: int
+    end: int
+    taken_K: Int64Array
 
 
 class _FreeSpace:
@@ -293,11 +294,6 @@ class _FreeSpace:
         self._capacity = [math.prod(widths[level:]) for level in range(len(widths) + 1)]
         self._nodes: dict[tuple[int, ...], _Node] = {}
 
-    def deepest_with_room(self, codes: list[int]) -> int:
-        """Return the length of the longest prefix of `codes` below which a SID is free."""
-        lengths = range(len(self._widths) - 1, -1, -1)
-        return next(length for length in lengths if self._node(codes[:length]).num_taken < self._capacity[length])
-
     def children_with_room(self, prefix: list[int]) -> BoolArray:
         """Return bool_K, the codes after `prefix` below which a SID is free."""
         room_K: BoolArray = self._node(prefix).taken_K < self._capacity[len(prefix) + 1]
@@ -306,9 +302,7 @@ class _FreeSpace:
     def take(self, codes: list[int]) -> None:
         """Count `codes` as taken."""
         for level, code in enumerate(codes):
-            node = self._node(codes[:level])
-            node.taken_K[code] += 1
-            node.num_taken += 1
+            self._node(codes[:level]).taken_K[code] += 1
 
     def _node(self, prefix: list[int]) -> _Node:
         key = tuple(prefix)

@@ -7,7 +7,7 @@ start works on whole numbers whose products float64 holds exactly (`_as_integers
 The start draws candidates in blocks, so that distances are matrix products: a block is drawn from one distribution, and a
 candidate is kept with the probability ratio of the present distribution to that one, which makes it a draw from the present one.
 Each kept seed is the best of a few draws (greedy k-means++; Arthur & Vassilvitskii 2007, section 6). Not done: mini-batches,
-several restarts.
+whole fits repeated from several starts.
 
 Shape suffixes: N rows, D dimensions, K codes, S rows sampled for the start, W seeds wanted of a block, T trials.
 """
@@ -39,6 +39,7 @@ _NUM_STARTS = 3
 _MAX_DISTANCES = 2**24  # 128 MiB of float64
 _SUM_ROWS = 16_384  # part of the stated order of summation: changing it changes the last bits of every codebook
 _MAX_REVIVALS_AFTER = 8
+_MIN_POOL_ROWS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -123,13 +124,18 @@ def _revive(target_KD: Float32Array, x_ND: Float32Array, codes_N: Int32Array, ce
     """Move codes without rows in `target_KD` to the rows farthest from their centroid; return how many were moved.
 
     Farthest first, each next row the farthest from its centroid and from those already taken; ties go to the earlier row. Ends
-    early when every row left coincides with a centroid.
+    early when every row left coincides with a centroid. Looks at all rows up to 16,384, beyond that at so many, half of them the
+    farthest and half spread evenly over the others: the very farthest alone tend to be one cluster.
     """
     dead = np.flatnonzero(np.bincount(codes_N, minlength=len(target_KD)) == 0)
     if not len(dead):
         return 0
     squared = paired_squared_distances(x_ND, np.arange(len(x_ND)), centroids_KD, codes_N)
-    pool = np.argsort(-squared, kind="stable")[: 4 * len(dead)]
+    ranked = np.argsort(-squared, kind="stable")
+    size = min(max(_MIN_POOL_ROWS, 2 * len(dead)), len(ranked))
+    half = size // 2
+    others = half + np.arange(size - half) * (len(ranked) - half) // (size - half)
+    pool = np.concatenate([ranked[:half], ranked[others]])
     x_pool, squared_pool = x_ND[pool], squared[pool]
     for revived, code in enumerate(dead):
         farthest = int(squared_pool.argmax())
@@ -175,7 +181,8 @@ class _Start:
         shape = (max(1, min(most, len(self.seeds) // 16)), num_trials)
         cumulative = np.cumsum(self.weights_S)
         drawn = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1], side="right")
-        return np.minimum(drawn, np.flatnonzero(self.weights_S)[-1])
+        rows_WT: Int64Array = np.minimum(drawn, np.flatnonzero(self.weights_S)[-1])
+        return rows_WT
 
     def keep(self, rows_WT: Int64Array, distances_TS: Float64Array, rng: np.random.Generator) -> None:
         """Add the best trial of each new seed, unless an earlier one of this block has made it an unlikely draw."""

@@ -202,18 +202,16 @@ class NearestIndex:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Switch off TF32 and bfloat16 in float32 matrix products: the bound holds for IEEE float32 alone."""
+    """Switch off TF32 in CUDA's float32 matrix products: the bound holds for IEEE float32 alone."""
     import torch
 
-    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [switch.fp32_precision for switch in switches]
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "ieee"
     try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
         yield
     finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+        matmul.fp32_precision = before
 
 
 def _fold_sum(terms: Float64Array) -> Float64Array:
