@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sidlake.tokenizers.errors import NotFoundError, RecipeError, SidlakeError
@@ -33,6 +34,7 @@ _out = Console(soft_wrap=True)
 WarehouseOption = Annotated[Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse.")]
 RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+_MAX_CELL = 48  # characters of a value that a table shows; --json shows all
 DEFAULT_WAREHOUSE = Path("warehouse")
 DEFAULT_RECIPE = Path("recipes/online_retail.toml")
 
@@ -125,7 +127,7 @@ def show(
 @app.command()
 def neighbors(
     item: Annotated[str, typer.Argument(help="An item_id.")],
-    k: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--count", min=1, help="How many.")] = 10,
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
     as_json: JsonOption = False,
 ) -> None:
@@ -246,19 +248,27 @@ def _fail(error: SidlakeError, code: int) -> None:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=1, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
 
 
 def _print_rows(title: str | None, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    if title and not rows:
+        return
     table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    _out.print(table)
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
+    # as wide as its cells: a terminal wraps or scrolls, a pipe gets whole lines
+    Console(width=len(columns) * (_MAX_CELL + 2)).print(table, highlight=False, crop=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"

@@ -63,6 +63,7 @@ class Progress:
             if now - last >= _LOG_EVERY_SECONDS:
                 last = now
                 rate = done / (now - start)
-                self.say(f"  {label}: {done:,} of {total:,}, {rate:,.0f}/s, {(total - done) / max(rate, 1e-9):,.0f} s left")
+                left = (total - done) / max(rate, 1e-9)
+                self.say(f"  {label}: {done:,} of {total:,}, {rate:,.{0 if rate >= 10 else 1}f}/s, {left:,.0f} s left")
 
         return update
