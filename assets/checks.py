@@ -58,12 +58,7 @@ def unique_ids(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource)
 
 @dg.multi_asset_check(
     name="semantic_id_laws",
-    specs=[
-        dg.AssetCheckSpec(
-            name, asset="semantic_ids", blocking=True, description=_ABOUT[name], additional_deps=["items", "codebooks"]
-        )
-        for name in SID_LAWS
-    ],
+    specs=[dg.AssetCheckSpec(name, asset="semantic_ids", blocking=True, description=_ABOUT[name]) for name in SID_LAWS],
     retry_policy=IO_RETRIES,
 )
 def semantic_id_laws(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> Iterator[dg.AssetCheckResult]:

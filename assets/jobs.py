@@ -21,7 +21,6 @@ refresh = dg.define_asset_job(
     description="Ingest, embed what changed, assign SIDs to what is new, check, release. Published SIDs stay where they are.",
     tags={JOB_TAG: "refresh"},
     executor_def=EXECUTOR,
-    owners=["team:sidlake"],
 )
 
 retrain = dg.define_asset_job(
@@ -30,5 +29,4 @@ retrain = dg.define_asset_job(
     description="Everything: a new generation where items or vectors have changed, a release, and a recommender trained on it.",
     tags={JOB_TAG: "retrain"},
     executor_def=EXECUTOR,
-    owners=["team:sidlake"],
 )

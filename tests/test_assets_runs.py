@@ -1,0 +1,222 @@
+"""Whole runs on a small shop: what they publish, what they show, what stops them and how they are taken up again."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+
+from sidlake.assets.definitions import defs
+from sidlake.assets.launch import _PROCESS_TAG, _process, launch
+from sidlake.warehouse.releases import history
+from sidlake.warehouse.tables import Warehouse
+
+SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
+ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
+IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A shop after one `retrain`, with the instance that recorded it."""
+    folder = tmp_path_factory.mktemp("shop")
+    recipe = SAMPLE.write_shop(folder, more=SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
+    with dg.DagsterInstance.ephemeral() as instance:
+        errors = launch("retrain", SAMPLE.resource(folder / "w", recipe), instance)
+        yield SimpleNamespace(folder=folder, recipe=recipe, warehouse=Warehouse(folder / "w"), instance=instance, errors=errors)
+
+
+@pytest.fixture
+def shop(trained, tmp_path):
+    """A copy of the trained shop, to be changed."""
+    shutil.copytree(trained.folder, tmp_path, dirs_exist_ok=True)
+    recipe = tmp_path / "recipe.toml"
+    return SimpleNamespace(recipe=recipe, warehouse=Warehouse(tmp_path / "w"), resource=SAMPLE.resource(tmp_path / "w", recipe))
+
+
+def run(shop, job: str = "retrain", selection: list[str] | None = None) -> dg.ExecuteInProcessResult:
+    keys = [dg.AssetKey(key) for key in selection] if selection else None
+    config = config_of(shop.resource)
+    return defs.resolve_job_def(job).execute_in_process(run_config=config, asset_selection=keys, raise_on_error=False)
+
+
+def config_of(resource) -> dict[str, object]:
+    return {"resources": {"sidlake": {"config": {"warehouse": resource.warehouse, "recipe": resource.recipe}}}}
+
+
+def metadata(trained, key: str) -> dict[str, dg.MetadataValue]:
+    event = trained.instance.get_latest_materialization_event(dg.AssetKey(key))
+    assert event is not None
+    return dict(event.asset_materialization.metadata)
+
+
+def failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    return [
+        event.step_failure_data.user_failure_data.metadata["error"].value
+        for event in result.all_events
+        if event.is_step_failure and event.step_failure_data.user_failure_data
+    ]
+
+
+def test_retrain_publishes_a_release_and_passes_its_checks(trained):
+    assert trained.errors == []
+    (release,) = history(trained.warehouse)
+    assert release.reason == "retrain small"
+    assert trained.warehouse.num_rows("semantic_ids", release.tables["semantic_ids"]) == 60
+    (last,) = trained.instance.get_runs()
+    records = trained.instance.all_logs(last.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    assert len(records) == 9
+    assert all(record.dagster_event.asset_check_evaluation_data.passed for record in records)
+
+
+@pytest.mark.parametrize("key", ASSETS)
+def test_every_asset_shows_rows_seconds_schema_and_a_short_preview(trained, key):
+    found = metadata(trained, key)
+    assert found["skipped"].value is False
+    assert found["seconds"].value >= 0
+    assert (found["dagster/row_count"].value == 0) == (key == "rejected_rows")
+    assert all(column.description for column in found["dagster/column_schema"].value.columns)
+    assert 2 <= len(found["preview"].value.splitlines()) <= 12
+
+
+def test_quality_and_model_scores_are_numbers_that_draw_history(trained):
+    quality, scores = metadata(trained, "sid_quality"), metadata(trained, "recommender")
+    assert quality["unique_share"].value == 1.0
+    assert isinstance(quality["level_utilisation level 0"].value, float)
+    assert isinstance(scores["tiger recall@10 (test)"].value, float)
+
+
+@pytest.mark.parametrize("key", ["codebooks", "semantic_ids"])
+def test_code_usage_is_drawn(trained, key):
+    assert metadata(trained, key)["code_usage"].value.startswith("![")
+
+
+def test_a_second_run_does_nothing_and_publishes_nothing(shop):
+    result = run(shop)
+    assert result.success
+    skipped = {key: result.asset_materializations_for_node(node)[0].metadata["skipped"].value for key, node in _nodes(result)}
+    assert skipped == dict.fromkeys(skipped, True)
+    assert len(skipped) == 11
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_a_skipped_asset_keeps_its_data_version(shop, trained):
+    result = run(shop, selection=["items", "interactions", "rejected_rows"])
+    before = trained.instance.get_latest_materialization_event(dg.AssetKey("items")).asset_materialization.tags
+    (after,) = [event for event in result.get_asset_materialization_events() if event.asset_key == dg.AssetKey("items")]
+    assert after.materialization.tags["dagster/data_version"] == before["dagster/data_version"]
+
+
+def test_refresh_gives_new_items_a_sid_and_moves_none(shop):
+    import polars as pl
+
+    items = shop.recipe.parent / "items.parquet"
+    frame = pl.read_parquet(items)
+    pl.concat([frame, pl.DataFrame([{"item_id": "NEW", "title": "golden mug", "price": 9.0}])]).write_parquet(items)
+    before = dict(shop.warehouse.scan("semantic_ids").select("item_id", "sid").collect().iter_rows())
+    result = run(shop, "refresh")
+    assert result.success
+    release = history(shop.warehouse)[-1]
+    after = dict(
+        shop.warehouse.scan("semantic_ids", version=release.tables["semantic_ids"]).select("item_id", "sid").collect().rows()
+    )
+    assert (release.release_id, release.reason) == ("r000002", "refresh small")
+    assert after.pop("NEW")
+    assert after == before
+
+
+def test_a_refusing_gate_stops_the_run_before_the_release(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    result = run(shop)
+    assert not result.success
+    assert [check.check_name for check in result.get_asset_check_evaluations() if not check.passed] == ["gates"]
+    assert {"release", "recommender"}.isdisjoint(key for key, _ in _nodes(result))
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_a_separate_run_of_the_release_alone_publishes_nothing_of_a_refused_run(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    run(shop)
+    run(shop, selection=["release"])
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_without_its_checks_a_run_is_refused_by_the_release_itself(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    unchecked = dg.define_asset_job("unchecked", selection=dg.AssetSelection.all().without_checks())
+    job = dg.Definitions(assets=defs.assets, jobs=[unchecked], resources={"sidlake": shop.resource}).resolve_job_def("unchecked")
+    result = job.execute_in_process(raise_on_error=False)
+    assert failures(result) == ["GateFailed"]
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_in_an_empty_warehouse_the_release_alone_says_what_to_run_first(tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path)
+    result = run(SimpleNamespace(resource=SAMPLE.resource(tmp_path / "w", recipe)), selection=["release"])
+    assert failures(result) == ["NotFoundError"]
+
+
+def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path)
+    good = recipe.read_text()
+    (tmp_path / "model").mkdir()  # a folder that is no model
+    recipe.write_text(good.replace("[encoders.text]", f'[encoders.text]\nmodel = "{tmp_path / "model"}"'))
+    config = config_of(SAMPLE.resource(tmp_path / "w", recipe))
+    job = dg.reconstructable(_retrain)
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = dg.execute_job(job, instance, run_config=config)
+        assert not first.success
+        recipe.write_text(good)
+        again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
+        second = dg.execute_job(job, instance, run_config=config, reexecution_options=again)
+        assert second.success
+        assert {"catalog", "text_embeddings"} & {event.step_key for event in second.all_events} == {"text_embeddings"}
+    (release,) = history(Warehouse(tmp_path / "w"))
+    assert release.tables["items"] == 0  # written once, by the first attempt
+
+
+def test_launch_says_in_one_line_what_refused(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    with dg.DagsterInstance.ephemeral() as instance:
+        (line,) = launch("retrain", shop.resource, instance)
+    assert line.startswith("sid_quality refused by check gates: unique_share is 1.0, the limit is 1.1")
+
+
+def test_launch_names_the_error_of_a_step(tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path)
+    (tmp_path / "events.parquet").write_bytes(b"PAR1 and no more")
+    with dg.DagsterInstance.ephemeral() as instance:
+        (line,) = launch("retrain", SAMPLE.resource(tmp_path / "w", recipe), instance)
+    assert line.startswith("SourceError: source ")
+    assert "\n" not in line
+
+
+def test_launch_closes_runs_whose_process_was_killed(shop):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    job = defs.resolve_job_def("refresh")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for pid in (dead.pid, os.getpid()):
+            instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={_PROCESS_TAG: _process(pid)})
+        launch("refresh", shop.resource, instance)
+        states = {
+            run.tags[_PROCESS_TAG]: run.status for run in instance.get_runs() if run.status is not dg.DagsterRunStatus.SUCCESS
+        }
+    assert states == {_process(dead.pid): dg.DagsterRunStatus.FAILURE, _process(os.getpid()): dg.DagsterRunStatus.STARTED}
+
+
+def _retrain() -> dg.JobDefinition:
+    return defs.resolve_job_def("retrain")
+
+
+def _nodes(result: dg.ExecuteInProcessResult) -> list[tuple[str, str]]:
+    """Return (first asset, node) of each step that materialised something."""
+    nodes = {event.step_key: event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    return [(key, node) for node, key in nodes.items()]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+
+from sidlake.assets.resources import Settings
+from sidlake.assets.sensors import source_sensor_for
+from sidlake.warehouse.releases import publish
+
+SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
+RELEASED = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("warehouse_sample.py"))))
+SENSOR = source_sensor_for(Settings())
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Sources, a recipe and a warehouse that holds a release."""
+    recipe = SAMPLE.write_shop(tmp_path)
+    resource = SAMPLE.resource(tmp_path / "w", recipe)
+    warehouse = resource.open_warehouse()
+    publish(warehouse, RELEASED.draft(RELEASED.write(warehouse)), expected_parent=None)
+    return SimpleNamespace(folder=tmp_path, resource=resource)
+
+
+def tick(shop, cursor=None):
+    with dg.build_sensor_context(cursor=cursor, resources={"sidlake": shop.resource}) as context:
+        return SENSOR(context)
+
+
+def test_the_first_look_asks_for_a_refresh_so_that_nothing_is_missed(shop):
+    result = tick(shop)
+    assert len(result.run_requests) == 1
+    assert SENSOR.job_name == "refresh"
+
+
+def test_files_that_did_not_change_ask_for_nothing(shop):
+    result = tick(shop, cursor=tick(shop).cursor)
+    assert isinstance(result, dg.SkipReason)
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_changed_file_asks_once_under_its_own_key(shop, change):
+    before = tick(shop)
+    file = shop.folder / "events.parquet"
+    if change == "size":
+        file.write_bytes(file.read_bytes() + b"x")
+    else:
+        os.utime(file, ns=(0, 12_345))
+    after = tick(shop, cursor=before.cursor)
+    assert after.run_requests[0].run_key != before.run_requests[0].run_key
+    assert isinstance(tick(shop, cursor=after.cursor), dg.SkipReason)
+
+
+def test_the_same_state_has_the_same_key_so_that_a_lost_cursor_starts_no_second_run(shop):
+    assert tick(shop).run_requests[0].run_key == tick(shop).run_requests[0].run_key
+
+
+def test_a_missing_file_is_named_and_asks_for_nothing(shop):
+    (shop.folder / "items.parquet").unlink()
+    assert "no file for source items" in tick(shop).skip_message
+
+
+def test_before_the_first_release_the_sensor_waits_for_retrain(tmp_path):
+    resource = SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path))
+    assert "retrain" in tick(SimpleNamespace(resource=resource)).skip_message
+
+
+@pytest.mark.parametrize(("schedules", "status"), [("off", "STOPPED"), ("on", "RUNNING")])
+def test_the_sensor_runs_by_itself_only_where_asked_for(schedules, status):
+    assert source_sensor_for(Settings(schedules=schedules)).default_status.value == status
