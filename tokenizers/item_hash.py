@@ -16,11 +16,11 @@ __all__ = ["item_hashes"]
 
 
 def item_hashes(item_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """Return the 64-bit BLAKE2b of each item_id's UTF-8 bytes, little endian. 1.4 M items per second.
+    """Return the 64-bit BLAKE2b of each item_id's UTF-8 bytes, little endian. 600,000 items per second.
 
     >>> [hex(value) for value in item_hashes(["85123A"]).tolist()]
     ['0x2b99c694baa2f9bc']
     """
-    # A loop over items because hashlib takes one string at a time: 0.7 us each, measured on 200,000 ids of 6 characters.
+    # A loop over items because hashlib takes one string at a time: 1.6 us each, measured on 200,000 ids of 6 characters.
     digests = b"".join([blake2b(item_id.encode("utf-8"), digest_size=8).digest() for item_id in item_ids])
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)

@@ -25,7 +25,7 @@ _MAX_KEY = 2**63 - 1
 
 
 def format_sids(codes_NL: npt.ArrayLike) -> list[str]:
-    """Return each row's codes as one string; inverse of `parse_sid`. Two million SIDs of three levels per second.
+    """Return each row's codes as one string; inverse of `parse_sid`. A million SIDs of three levels per second.
 
     >>> format_sids([[12, 7, 33], [0, 1, 2]])
     ['<a_12><b_7><c_33>', '<a_0><b_1><c_2>']
