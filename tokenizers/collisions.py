@@ -204,8 +204,8 @@ class _Resolver:
     def spill(self, rows: Int64Array, space: _FreeSpace) -> None:
         """Place `rows` one by one wherever a SID is free, as near as the tree allows.
 
-        One at a time because each takes room from the next: 0.6 ms per row at widths of 128 and 384 dimensions (4,872 rows), twice that
-        where all codes are copies of one. Rare: only prefixes with more items than last-level codes spill.
+        One at a time because each takes room from the next: 0.6 ms per row at widths of 128 and 384 dimensions (4,872 rows), twice
+        that where all codes are copies of one. Rare: only prefixes with more items than last-level codes spill.
         """
         block = max(1, _MASK_BYTES // (4 * self.centroids[0].shape[1]))
         for start in range(0, len(rows), block):
