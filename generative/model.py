@@ -31,12 +31,12 @@ class GenerativeConfig:
 
     d_model: int = 96
     d_ff: int = 256
-    num_layers: int = 2
+    num_layers: int = 1
     num_heads: int = 4
     dropout: float = 0.0  # less than one epoch is seen by default; drawing the masks took half of a step on a CPU
-    max_history: int = 10
+    max_history: int = 5
     batch_size: int = 256
-    num_steps: int = 1000
+    num_steps: int = 2400
     num_warmup_steps: int = 100
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -98,8 +98,8 @@ class GenerativeModel(nn.Module):
         """Return the logits (B, K) over the codes of `level`, float32, from the decoder's output in front of it."""
         start = self.space.offsets[level]
         codes_KD = self.transformer.shared.weight[start : start + self.space.widths[level]]
-        logits_BK: Tensor = functional.linear(hidden_BD, codes_KD)
-        return logits_BK.float() * self.config.d_model**-0.5
+        logits_BK: Tensor = functional.linear(hidden_BD, codes_KD).float() * self.config.d_model**-0.5
+        return logits_BK
 
     def loss(self, history_BT: Tensor, target_BL: Tensor) -> Tensor:
         """Return the cross-entropy of the target's codes, averaged over levels and rows; one forward pass for all levels."""

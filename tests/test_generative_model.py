@@ -45,6 +45,16 @@ def test_the_order_of_the_history_matters():
     assert not torch.allclose(model.loss(HISTORY, TARGET), model.loss(swapped, TARGET))
 
 
+def test_the_places_that_hold_items_are_counted_from_the_newest():
+    model = build()
+    with torch.no_grad():
+        before = model.loss(HISTORY, TARGET)
+        model.place_HD[:2] += 1.0  # HISTORY pads the first two of four places
+        assert torch.allclose(model.loss(HISTORY, TARGET), before, rtol=1e-6)
+        model.place_HD[2] += 1.0
+        assert not torch.allclose(model.loss(HISTORY, TARGET), before, rtol=1e-3)
+
+
 def test_an_empty_history_scores_finitely():
     assert torch.isfinite(build().loss(torch.zeros_like(HISTORY), TARGET))
 
