@@ -148,11 +148,13 @@ def _load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer  # takes 7 s to import: only who embeds pays
     from sentence_transformers.base.modules import Transformer
+    from transformers.utils.logging import disable_progress_bar
 
     if device == "cuda" and not torch.cuda.is_available():
         raise EncoderError(
             "device is 'cuda' but torch sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build of torch."
         )
+    disable_progress_bar()  # of loading 23 MB of weights, which takes a tenth of a second
     try:
         model = SentenceTransformer(
             str(folder),

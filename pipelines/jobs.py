@@ -16,8 +16,9 @@ from sidlake.pipelines.generations import assign, fit_codebooks
 from sidlake.pipelines.ingest_step import ingest_sources
 from sidlake.pipelines.publication import release
 from sidlake.pipelines.training_step import train_recommender
+from sidlake.warehouse.storage import disk_errors
 
-__all__ = ["JOBS", "run_job"]
+__all__ = ["JOBS", "Step", "describe", "run_job", "run_step"]
 
 Step = Callable[[RunContext], StepReport]
 
@@ -49,12 +50,18 @@ def run_job(ctx: RunContext) -> list[StepReport]:
         with ctx.warehouse.writing(ctx.run_id):
             for step in JOBS[ctx.job]:
                 start = time.perf_counter()
-                report = step(ctx)
+                report = run_step(ctx, step)
                 ctx.progress.say(describe(report, time.perf_counter() - start))
                 reports.append(report)
     finally:
         ctx.warehouse.discard_staging(ctx.run_id)
     return reports
+
+
+def run_step(ctx: RunContext, step: Step) -> StepReport:
+    """Return what one step reports; a full disk or a missing permission is a `StorageError` wherever it strikes."""
+    with disk_errors(ctx.warehouse.root):
+        return step(ctx)
 
 
 def describe(report: StepReport, seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The layout's one trap, and what a user installs: see docs/decisions/0001-packaging.md."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -33,25 +34,18 @@ def test_tokenizers_and_quality_import_neither_dagster_nor_beam():
 
 @pytest.mark.slow
 def test_the_wheel_holds_exactly_the_modules_of_the_tree(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(tmp_path),
-        str(ROOT),
-    ]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("sidlake/")}
-    tree = {
-        f"sidlake/{folder}/{path.name}"
-        for folder in FOLDERS
-        for path in (ROOT / folder).iterdir()
-        if path.suffix == ".py" or path.name == "py.typed"
-    }
-    assert shipped == tree
+    copy = tmp_path / "copy"  # building in the tree would leave a build/ folder, whose stale modules the next wheel would ship
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, copy)
+    tree = set()
+    for folder in FOLDERS:
+        (copy / folder).mkdir()
+        for path in sorted((ROOT / folder).iterdir()):
+            if path.suffix == ".py" or path.name == "py.typed":
+                shutil.copy(path, copy / folder)
+                tree.add(f"sidlake/{folder}/{path.name}")
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "copy"]
+    subprocess.run(wheel, check=True, capture_output=True, cwd=tmp_path)
+    (built,) = (tmp_path / "out").glob("*.whl")
+    assert {name for name in zipfile.ZipFile(built).namelist() if name.startswith("sidlake/")} == tree

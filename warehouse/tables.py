@@ -15,7 +15,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -24,13 +24,14 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
 
 from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, conform, schema_of
 from sidlake.warehouse.locks import hold
 from sidlake.warehouse.staged_files import add_action, checked_rows, moved
+from sidlake.warehouse.storage import storage_errors
 
 __all__ = ["TABLES", "Warehouse"]
 
@@ -91,7 +92,7 @@ class Warehouse:
     def staging(self, run_id: str) -> Path:
         """Return the directory, made if absent, where the workers of `run_id` write Parquet files for `append_files`."""
         folder = self._staging(run_id)
-        with _storage_errors(folder):
+        with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -99,8 +100,9 @@ class Warehouse:
         """Delete the staging directory of `run_id`, if there is one."""
         folder = self._staging(run_id)
         if folder.exists():
-            with _storage_errors(folder):
+            with storage_errors(folder):
                 shutil.rmtree(folder)
+                folder.parent.rmdir()
 
     def _staging(self, run_id: str) -> Path:
         return self.root / "runs" / _checked_run_id(run_id) / "staging"
@@ -128,13 +130,13 @@ class Warehouse:
     def version(self, table: str) -> int | None:
         """Return the head version of `table`, or None where it has none."""
         url = self.table_url(table)
-        with _storage_errors(url):
+        with storage_errors(url):
             return DeltaTable(url).version() if DeltaTable.is_deltatable(url) else None
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Return the Delta table at `version` (the head by default); `NotFoundError` where there is no such table or version."""
         url = self.table_url(table)
-        with _storage_errors(url):
+        with storage_errors(url):
             if not DeltaTable.is_deltatable(url):
                 msg = f"table {table} does not exist in {self.root}; run the pipeline first"
                 raise NotFoundError(msg, table=table)
@@ -192,7 +194,7 @@ class Warehouse:
         partitioning = (
             pads.partitioning(pa.schema([schema.field(name) for name in partition_by]), flavor="hive") if partition_by else None
         )
-        with _storage_errors(self.table_url(table)):
+        with storage_errors(self.table_url(table)):
             dataset = pads.dataset(
                 files, schema=schema, format="parquet", partitioning=partitioning, partition_base_dir=self.table_url(table)
             )
@@ -229,7 +231,7 @@ class Warehouse:
 
     def _write(self, table: str, data: pa.Table, run_id: str, mode: Literal["append", "overwrite"], num_levels: int | None) -> int:
         url, stored = self.table_url(table), _storable(table, data, num_levels)
-        with self.writing(run_id), _storage_errors(url):
+        with self.writing(run_id), storage_errors(url):
             write_deltalake(
                 url,
                 stored,
@@ -248,7 +250,7 @@ class Warehouse:
         """
         url, stored = self.table_url(table), _storable(table, data, None)
         commit = CommitProperties(custom_metadata={"run_id": run_id}, max_commit_retries=0)
-        with self.writing(run_id), _storage_errors(url):
+        with self.writing(run_id), storage_errors(url):
             target = url if head is None else DeltaTable(url, version=head)
             try:
                 write_deltalake(
@@ -273,7 +275,7 @@ class Warehouse:
             return self.append(table, data, run_id=run_id)
         url = self.table_url(table)
         on = " AND ".join(f'old."{key}" = new."{key}"' for key in keys)
-        with self.writing(run_id), _storage_errors(url):
+        with self.writing(run_id), storage_errors(url):
             target = self.delta(table)
             merger = target.merge(
                 stored, on, source_alias="new", target_alias="old", merge_schema=True, commit_properties=_commit(run_id)
@@ -294,10 +296,10 @@ class Warehouse:
             msg = f"no files to append to table {table}; the workers wrote none"
             raise ValueError(msg)
         url = self.table_url(table)
-        with _storage_errors(url):
+        with storage_errors(url):
             schema = _stored_schema(table, num_levels if num_levels is not None else _count_levels(pq.read_schema(files[0]).names))
             rows = [checked_rows(table, Path(file), schema) for file in files]
-        with self.writing(run_id), _storage_errors(url):
+        with self.writing(run_id), storage_errors(url):
             folder = Path(url)
             folder.mkdir(parents=True, exist_ok=True)
             targets = [folder / f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
@@ -327,30 +329,9 @@ class Warehouse:
             target = self.delta(table)
             if target.version() == version:
                 return version
-            with _storage_errors(self.table_url(table)):
+            with storage_errors(self.table_url(table)):
                 target.restore(version, commit_properties=_commit(run_id))
                 return DeltaTable(self.table_url(table)).version()
-
-
-@contextmanager
-def _storage_errors(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except TableNotFoundError as error:
-        msg = f"no table at {path}"
-        raise NotFoundError(msg, path=str(path)) from error
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        msg = f"reading or writing {path} failed: {error}; {_remedy(str(error))}; published releases are untouched"
-        raise StorageError(msg, path=str(path)) from error
-
-
-def _remedy(text: str) -> str:
-    lowered = text.lower()
-    if "no space left" in lowered or "file too large" in lowered or "quota" in lowered:
-        return "free space on that disk or raise the limit, then run again"
-    if "permission denied" in lowered or "read-only" in lowered:
-        return "make the directory writable for this user or choose another warehouse"
-    return "check that the disk is healthy and the files are whole, then run again"
 
 
 def _checked_run_id(run_id: str) -> str:
