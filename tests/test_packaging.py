@@ -45,7 +45,7 @@ def test_the_wheel_holds_exactly_the_modules_of_the_tree(tmp_path):
             if path.suffix == ".py" or path.name == "py.typed":
                 shutil.copy(path, copy / folder)
                 tree.add(f"sidlake/{folder}/{path.name}")
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "copy"]
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "./copy"]
     subprocess.run(wheel, check=True, capture_output=True, cwd=tmp_path)
     (built,) = (tmp_path / "out").glob("*.whl")
     assert {name for name in zipfile.ZipFile(built).namelist() if name.startswith("sidlake/")} == tree
