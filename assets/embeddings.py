@@ -59,6 +59,6 @@ def fused_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource
 
 def _encoder(ctx: RunContext, modality: str) -> str:
     """Return the modality's encoder in force; a name that no row has where the recipe leaves the modality out."""
-    encoders = ctx.facts.get("encoders")
+    encoders = ctx.facts.get("encoders", {})
     assert isinstance(encoders, dict)
     return str(encoders.get(modality, "none"))

@@ -1,12 +1,12 @@
 """Which errors Dagster may try again: storage that did not answer, and a busy writer. Bad data stays bad and fails at once.
 
-Every asset and check runs inside `failing_fast` and carries `IO_RETRIES`. What is not a `SidlakeError` (a full GPU, an error of the
-operating system, a bug) is retried as well, a few times and with growing pauses, because some of these do pass.
+Every asset and check runs inside `failing_fast` and carries `IO_RETRIES`.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
@@ -21,15 +21,20 @@ IO_RETRIES = dg.RetryPolicy(max_retries=4, delay=2, backoff=dg.Backoff.EXPONENTI
 
 @contextmanager
 def failing_fast() -> Iterator[None]:
-    """Turn every `SidlakeError` in the block that a retry cannot cure into a `dagster.Failure` without retries.
+    """Turn every error in the block that a retry cannot cure into a `dagster.Failure` without retries.
 
-    The failure's metadata holds the error's name and the values behind it; its cause is the error itself.
+    `StorageError`, `WarehouseBusy` and the operating system's errors pass unchanged, for the retry policy. The failure's metadata
+    holds the error's name and the values behind it; its cause is the error itself, with its traceback.
     """
     try:
         yield
-    except (StorageError, WarehouseBusy):
+    except (StorageError, WarehouseBusy, OSError):
         raise
-    except SidlakeError as error:
-        details = json.loads(json.dumps(error.details, default=str))
-        metadata = {"error": type(error).__name__, "message": error.message, "details": dg.MetadataValue.json(details)}
+    except Exception as error:  # bad data, or a bug: neither gets better by waiting
+        details = error.details if isinstance(error, SidlakeError) else {}
+        metadata: dict[str, Any] = {
+            "error": type(error).__name__,
+            "message": str(error),
+            "details": dg.MetadataValue.json(json.loads(json.dumps(details, default=str))),
+        }
         raise dg.Failure(f"{type(error).__name__}: {error}", metadata=metadata, allow_retries=False) from error

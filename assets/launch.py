@@ -11,17 +11,17 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import dagster as dg
 import typer
 from rich.console import Console
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.resources import SidlakeResource, settings_from
+from sidlake.assets.resources import SidlakeResource, dagster_home, settings_from
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.tour import print_tour
-from sidlake.tokenizers.errors import RecipeError, SidlakeError
+from sidlake.tokenizers.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["launch", "main"]
@@ -88,18 +88,19 @@ def main(
     if job not in ("refresh", "retrain"):
         _stop(f"unknown job {job!r}; the jobs are refresh and retrain", 2)
     try:
+        home = dagster_home()
         load_recipe(names["recipe"])
         opened = Warehouse.create_or_open(names["warehouse"])
     except SidlakeError as error:
-        _stop(f"{type(error).__name__}: {error}", 2 if isinstance(error, RecipeError) else 1)
-    with dg.DagsterInstance.get() as instance:
+        _stop(f"{type(error).__name__}: {error}", 2 if isinstance(error, RecipeError | NotFoundError) else 1)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         errors = launch(job, SidlakeResource(**names, engine=settings.engine, console=True), instance)
     if errors:
         _stop("\n  ".join(errors), 1)
     print_tour(opened, Console(soft_wrap=True))
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     typer.echo(f"sidlake: {message}", err=True)
     sys.exit(code)
 

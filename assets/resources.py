@@ -8,9 +8,10 @@ readers before the release asset has published it.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -19,13 +20,13 @@ from rich.console import Console
 from sidlake.assets.failures import failing_fast
 from sidlake.pipelines.context import Job, RunContext, StepReport
 from sidlake.pipelines.engine import Engine, LocalEngine
-from sidlake.pipelines.jobs import describe
+from sidlake.pipelines.jobs import JOBS, Step, describe, run_step
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, load_recipe
-from sidlake.tokenizers.errors import RecipeError
+from sidlake.tokenizers.errors import NotFoundError, RecipeError
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["JOB_TAG", "Settings", "SidlakeResource", "settings_from"]
+__all__ = ["JOB_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
 
 JOB_TAG = "sidlake/job"
 """Run tag that says which job a run belongs to: refresh or retrain."""
@@ -70,6 +71,18 @@ def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
     return replace(Settings(), **{name: environment[key] for name, key in names.items() if environment.get(key)})
 
 
+def dagster_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of Dagster's instance: DAGSTER_HOME, or ``dagster_home`` in the working directory.
+
+    Raises `NotFoundError` where it has no dagster.yaml: Dagster would go on with its defaults, telemetry among them.
+    """
+    home = Path(environment.get("DAGSTER_HOME") or "dagster_home").absolute()
+    if not (home / "dagster.yaml").is_file():
+        msg = f"no dagster.yaml in {home}; run from the repository's root, or set DAGSTER_HOME to the absolute path of dagster_home"
+        raise NotFoundError(msg, path=str(home))
+    return home
+
+
 class SidlakeResource(dg.ConfigurableResource[None]):
     """Opens the warehouse and runs steps in it for the assets of one run."""
 
@@ -109,9 +122,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
         )
 
-    def run_step(
-        self, context: dg.AssetExecutionContext, step: Callable[[RunContext], StepReport]
-    ) -> tuple[RunContext, StepReport, float]:
+    def run_step(self, context: dg.AssetExecutionContext, step: Step) -> tuple[RunContext, StepReport, float]:
         """Run `step` under the writer lock and return the run, the step's report and its seconds.
 
         Raises `dagster.Failure`, which is not retried, for bad data; `StorageError` and `WarehouseBusy` as they are.
@@ -120,7 +131,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             ctx = self.open_run(context)
             self._lock(ctx)
             start = time.perf_counter()
-            report = step(ctx)
+            report = run_step(ctx, step)
             seconds = time.perf_counter() - start
         line = describe(report, seconds)
         context.log.info(line)
@@ -150,7 +161,8 @@ def _job_of(context: _Context) -> Job:
     if tag is None:
         selected = context.job_def.asset_layer.selected_asset_keys
         return "retrain" if dg.AssetKey("codebooks") in selected else "refresh"
-    if tag == "refresh" or tag == "retrain":
-        return tag
+    for job in JOBS:
+        if tag == job:
+            return job
     msg = f"run tag {JOB_TAG} must be refresh or retrain, got {tag!r}"
     raise RecipeError(msg, tag=tag)

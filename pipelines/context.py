@@ -9,11 +9,11 @@ came. Nothing a run writes is visible to readers before the release step has pub
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from sidlake.pipelines.engine import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, digest_of
 from sidlake.tokenizers.errors import NotFoundError
-from sidlake.warehouse.releases import Release, current
+from sidlake.warehouse.releases import Release, current, get
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["Job", "RunContext", "StepReport", "new_run_id"]
@@ -39,7 +39,7 @@ class StepReport:
     step: str
     skipped: bool = False
     rows: dict[str, int] = field(default_factory=dict)
-    details: dict[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -76,11 +76,16 @@ class RunContext:
         engine: Engine | None = None,
         progress: Progress | None = None,
     ) -> RunContext:
-        """Return the run `run_id`, as far as it came; a new run starts from the current release."""
+        """Return the run `run_id`, as far as it came; a new run starts from the current release.
+
+        A run that is taken up again keeps the release it started from, so that publishing over a newer one is refused.
+        """
         state = _read_state(_state_path(warehouse, run_id))
-        base = current(warehouse)
+        base = current(warehouse) if state is None else _base_of(warehouse, state)
         if state is None:
-            facts = {"generation": base.generation, "encoders": base.encoders, "codebook_hash": base.codebook_hash} if base else {}
+            facts: dict[str, Any] = (
+                {"generation": base.generation, "encoders": base.encoders, "codebook_hash": base.codebook_hash} if base else {}
+            )
             facts["inputs"] = base.inputs if base else {}
             start = datetime.now(UTC).isoformat()
             state = {
@@ -169,9 +174,13 @@ def new_run_id(now: datetime | None = None) -> str:
     return (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S-%f")
 
 
+def _base_of(warehouse: Warehouse, state: dict[str, Any]) -> Release | None:
+    return get(warehouse, state["base"]) if state["base"] else None
+
+
 def _state_path(warehouse: Warehouse, run_id: str) -> Path:
     return warehouse.staging(run_id) / "state.json"
 
 
-def _read_state(path: Path) -> dict[str, dict[str, object]] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _read_state(path: Path) -> dict[str, Any] | None:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

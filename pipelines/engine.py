@@ -36,7 +36,10 @@ class Transform(Protocol):
 class Engine(Protocol):
     """Runs a transform over every row group of a Parquet file."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the run's log calls it."""
+        ...
 
     def run(self, transform: Transform, source: Path, target: Path, *, label: str, progress: Progress) -> list[Path]:
         """Write the transformed row groups of `source` into the folder `target` and return the files, in row-group order."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.warehouse.catalog import write_catalog
-from sidlake.warehouse.releases import ReleaseDraft, publish
+from sidlake.warehouse.releases import ReleaseDraft, current, publish
 
 __all__ = ["release"]
 
@@ -23,10 +23,12 @@ def release(ctx: RunContext) -> StepReport:
     Raises:
         LawBroken: what lies in storage breaks a law. GateFailed: a gate refuses. ReleaseConflict: another run published meanwhile.
     """
-    if ctx.base is not None and ctx.tables == ctx.base.tables:
-        if not (ctx.warehouse.root / "catalog.duckdb").exists():
+    latest = current(ctx.warehouse)
+    if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
+        # Where an earlier attempt of this run has published, it may have died before it wrote the catalogue.
+        if latest != ctx.base or not (ctx.warehouse.root / "catalog.duckdb").exists():
             write_catalog(ctx.warehouse)
-        return StepReport(step="release", skipped=True, details={"release": ctx.base.release_id})
+        return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     facts: dict[str, Any] = ctx.facts
     published = publish(
         ctx.warehouse,

@@ -6,6 +6,7 @@ import random
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 
 from sidlake.assets.resources import SidlakeResource
@@ -75,6 +76,11 @@ def write_shop(folder: Path, *, more: str = "") -> Path:
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE + more)
     return recipe
+
+
+def instance() -> dg.DagsterInstance:
+    """Return an instance that keeps its runs in memory and sends nothing anywhere."""
+    return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
 
 
 def resource(warehouse: Path, recipe: Path) -> SidlakeResource:

@@ -22,7 +22,14 @@ def test_data_errors_become_failures_that_are_not_retried(kind):
     assert isinstance(caught.value.__cause__, kind)
 
 
-@pytest.mark.parametrize("kind", sorted(TRANSIENT, key=str))
+def test_a_bug_is_not_retried_and_keeps_its_traceback():
+    with pytest.raises(dg.Failure) as caught, failing_fast():
+        raise KeyError("oops")
+    assert caught.value.allow_retries is False
+    assert caught.value.__cause__.__traceback__ is not None
+
+
+@pytest.mark.parametrize("kind", [*sorted(TRANSIENT, key=str), TimeoutError])
 def test_errors_of_storage_reach_the_retry_policy_unchanged(kind):
     with pytest.raises(kind), failing_fast():
         raise kind("the disk is away")

@@ -14,11 +14,16 @@ import dagster as dg
 import pytest
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.launch import _PROCESS_TAG, _process, launch
+from sidlake.assets.launch import _PROCESS_TAG, _process, launch, main
+from sidlake.pipelines.context import RunContext
+from sidlake.pipelines.publication import release as publish_step
+from sidlake.pipelines.recipe import load_recipe
+from sidlake.tokenizers.errors import ReleaseConflict
 from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
+ROOT = Path(__file__).parents[1]
 ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
 IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
 
@@ -28,7 +33,7 @@ def trained(tmp_path_factory):
     """A shop after one `retrain`, with the instance that recorded it."""
     folder = tmp_path_factory.mktemp("shop")
     recipe = SAMPLE.write_shop(folder, more=SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with SAMPLE.instance() as instance:
         errors = launch("retrain", SAMPLE.resource(folder / "w", recipe), instance)
         yield SimpleNamespace(folder=folder, recipe=recipe, warehouse=Warehouse(folder / "w"), instance=instance, errors=errors)
 
@@ -170,7 +175,7 @@ def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
     recipe.write_text(good.replace("[encoders.text]", f'[encoders.text]\nmodel = "{tmp_path / "model"}"'))
     config = config_of(SAMPLE.resource(tmp_path / "w", recipe))
     job = dg.reconstructable(_retrain)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with SAMPLE.instance() as instance:
         first = dg.execute_job(job, instance, run_config=config)
         assert not first.success
         recipe.write_text(good)
@@ -184,7 +189,7 @@ def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
 
 def test_launch_says_in_one_line_what_refused(shop):
     shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with SAMPLE.instance() as instance:
         (line,) = launch("retrain", shop.resource, instance)
     assert line.startswith("sid_quality refused by check gates: unique_share is 1.0, the limit is 1.1")
 
@@ -192,17 +197,62 @@ def test_launch_says_in_one_line_what_refused(shop):
 def test_launch_names_the_error_of_a_step(tmp_path):
     recipe = SAMPLE.write_shop(tmp_path)
     (tmp_path / "events.parquet").write_bytes(b"PAR1 and no more")
-    with dg.DagsterInstance.ephemeral() as instance:
+    with SAMPLE.instance() as instance:
         (line,) = launch("retrain", SAMPLE.resource(tmp_path / "w", recipe), instance)
     assert line.startswith("SourceError: source ")
     assert "\n" not in line
+
+
+def test_a_run_taken_up_after_another_has_published_is_refused(shop):
+    _measured_again(shop, "old")
+    publish_step(_measured_again(shop, "new"))
+    with pytest.raises(ReleaseConflict):
+        publish_step(_opened(shop, "old"))
+    assert len(history(shop.warehouse)) == 2
+
+
+def test_a_release_step_that_died_before_the_catalogue_writes_it_when_tried_again(shop):
+    publish_step(_measured_again(shop, "run"))
+    (shop.warehouse.root / "catalog.sql").write_text("of the release before")
+    assert publish_step(_opened(shop, "run")).skipped
+    assert "semantic_ids" in (shop.warehouse.root / "catalog.sql").read_text()
+    assert len(history(shop.warehouse)) == 2
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code", "said"),
+    [
+        (lambda folder: (folder / "items.parquet").unlink(), 1, "sidlake: SourceError: source items"),
+        (lambda folder: (folder / "recipe.toml").write_text("nmae = 1"), 2, "sidlake: RecipeError: recipe "),
+        (lambda folder: (folder / "w").write_text("a file"), 1, "sidlake: StorageError: cannot use "),
+    ],
+)
+def test_the_command_ends_with_one_line_and_its_exit_code(tmp_path, monkeypatch, capsys, break_it, code, said):
+    SAMPLE.write_shop(tmp_path)
+    break_it(tmp_path)
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main("retrain", warehouse=tmp_path / "w", recipe=tmp_path / "recipe.toml")
+    printed = capsys.readouterr().err
+    assert ended.value.code == code
+    assert printed.startswith(said)
+    assert len(printed.splitlines()) == 1
+
+
+def test_the_command_wants_the_project_s_dagster_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main("retrain", warehouse=tmp_path / "w", recipe=SAMPLE.write_shop(tmp_path))
+    assert ended.value.code == 2
+    assert "no dagster.yaml in" in capsys.readouterr().err
 
 
 def test_launch_closes_runs_whose_process_was_killed(shop):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     job = defs.resolve_job_def("refresh")
-    with dg.DagsterInstance.ephemeral() as instance:
+    with SAMPLE.instance() as instance:
         for pid in (dead.pid, os.getpid()):
             instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={_PROCESS_TAG: _process(pid)})
         launch("refresh", shop.resource, instance)
@@ -214,6 +264,16 @@ def test_launch_closes_runs_whose_process_was_killed(shop):
 
 def _retrain() -> dg.JobDefinition:
     return defs.resolve_job_def("retrain")
+
+
+def _opened(shop, run_id: str) -> RunContext:
+    return RunContext.open(shop.warehouse, load_recipe(shop.recipe), run_id=run_id, job="refresh")
+
+
+def _measured_again(shop, run_id: str) -> RunContext:
+    ctx = _opened(shop, run_id)
+    ctx.write("sid_quality", ctx.read("sid_quality"))
+    return ctx
 
 
 def _nodes(result: dg.ExecuteInProcessResult) -> list[tuple[str, str]]:
