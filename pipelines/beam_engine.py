@@ -83,7 +83,7 @@ class BeamEngine:
         return options
 
 
-class _TransformRowGroup(beam.DoFn):  # type: ignore[misc]
+class _TransformRowGroup(beam.DoFn):
     """Reads a row group, applies the transform, writes its file; running it twice writes the same file."""
 
     def __init__(self, transform: Transform, source: str, target: str) -> None:

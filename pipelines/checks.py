@@ -14,7 +14,8 @@ from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.embeddings import load_fusion
 from sidlake.pipelines.generations import fused_vectors, load_generation
 from sidlake.pipelines.split import hit_rate_sessions, ordered_events
-from sidlake.quality.gates import Verdict, judge, to_table
+from sidlake.pipelines.vectors import as_codes
+from sidlake.quality.gates import Metric, Verdict, judge, to_table
 from sidlake.quality.measure import measure
 from sidlake.quality.sessions import Sessions
 from sidlake.warehouse.contracts import conform
@@ -41,14 +42,14 @@ def worst(verdicts: list[Verdict]) -> str:
     return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
 
 
-def _measure(ctx: RunContext) -> list[object]:
+def _measure(ctx: RunContext) -> list[Metric]:
     model, fusion = load_generation(ctx), load_fusion(ctx)
     items, x_ND = fused_vectors(ctx)
     sids = ctx.read("semantic_ids", ["item_id", "codes", "raw_codes"]).sort_by("item_id")
     assert sids.column("item_id").to_pylist() == items.column("item_id").to_pylist(), "items and semantic_ids differ"
     return measure(
-        _matrix(sids.column("raw_codes")),
-        _matrix(sids.column("codes")),
+        as_codes(sids.column("raw_codes")),
+        as_codes(sids.column("codes")),
         widths=model.widths,
         vectors_ND=x_ND,
         decode=lambda codes_NL: model.decode(codes_NL, depth=codes_NL.shape[1]),
@@ -67,8 +68,3 @@ def _sessions(ctx: RunContext, items: pa.Table) -> Sessions | None:
 def _input_space(fusion: Fusion, fused_ND: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Return fused vectors mapped back to the encoders' spaces, side by side."""
     return np.concatenate(list(fusion.inverse(fused_ND.astype(np.float32)).values()), axis=1)
-
-
-def _matrix(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    array = column.combine_chunks()
-    return array.flatten().to_numpy(zero_copy_only=False).astype(np.int32).reshape(len(array), -1)

@@ -6,10 +6,9 @@ with the trie of another. Memory: about 100 bytes per event and 60 bytes per ite
 
 from __future__ import annotations
 
-import numpy as np
-
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.split import ordered_events, user_sequences
+from sidlake.pipelines.vectors import as_codes
 from sidlake.tokenizers.trie import build_trie
 from sidlake.warehouse.contracts import conform
 
@@ -32,8 +31,6 @@ def build_sid_trie(ctx: RunContext) -> StepReport:
     if ctx.unchanged("trie", inputs=["semantic_ids"], outputs=["sid_trie"], config=None):
         return StepReport(step="trie", skipped=True)
     sids = ctx.read("semantic_ids", ["item_id", "codes"])
-    codes = sids.column("codes").combine_chunks()
-    codes_NL = codes.flatten().to_numpy(zero_copy_only=False).astype(np.int32).reshape(len(sids), -1)
-    rows = conform(build_trie(codes_NL, sids.column("item_id").to_pylist()).to_table(), "sid_trie")
+    rows = conform(build_trie(as_codes(sids.column("codes")), sids.column("item_id").to_pylist()).to_table(), "sid_trie")
     ctx.write("sid_trie", rows)
     return StepReport(step="trie", rows={"sid_trie": len(rows)})

@@ -21,7 +21,7 @@ import torch
 
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
-from sidlake.pipelines.vectors import as_lists, as_matrix, matrix_for
+from sidlake.pipelines.vectors import as_code_lists, as_codes, as_lists, as_matrix, matrix_for
 from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
 from sidlake.tokenizers.collisions import Assignment, assign_unique
 from sidlake.tokenizers.errors import ArtifactError
@@ -53,7 +53,7 @@ class EncodeVectors:
         """Return one row of codes per vector."""
         model = _codebook(self.path, self.digest)
         codes_NL, norms_N = model.encode_with_norms(as_matrix(rows.column("vector")))
-        return pa.table({"item_id": rows.column("item_id"), "codes": _code_lists(codes_NL), "residual_norm": pa.array(norms_N)})
+        return pa.table({"item_id": rows.column("item_id"), "codes": as_code_lists(codes_NL), "residual_norm": pa.array(norms_N)})
 
 
 def fit_codebooks(ctx: RunContext) -> StepReport:
@@ -137,14 +137,14 @@ def _resolve(
     files = ctx.engine.run(transform, source, folder / "output", label="codes", progress=ctx.progress)
     encoded = pa.concat_tables([pq.read_table(file) for file in files])
     assert encoded.column("item_id").to_pylist() == items.column("item_id").to_pylist(), "an engine lost or reordered rows"
-    raw_NL = _codes_matrix(encoded.column("codes"))
+    raw_NL = as_codes(encoded.column("codes"))
     result = assign_unique(
         raw_NL,
         encoded.column("residual_norm").to_numpy(),
         item_hashes(items.column("item_id").to_pylist()),
         centroids=model.centroids,
         vectors_of=lambda rows: x_ND[rows],
-        occupied_codes_ML=_codes_matrix(published.column("codes")) if published else None,
+        occupied_codes_ML=as_codes(published.column("codes")) if published else None,
     )
     return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)
 
@@ -159,11 +159,11 @@ def _semantic_id_rows(
         {
             "item_id": items.column("item_id"),
             "generation": pa.array([ctx.generation] * num, pa.string()),
-            "codes": _code_lists(codes_NL),
+            "codes": as_code_lists(codes_NL),
             **levels,
             "sid": pa.array(format_sids(codes_NL), pa.string()),
             "sid_key": pa.nulls(num, pa.int64()) if keys is None else pa.array(keys, pa.int64()),
-            "raw_codes": _code_lists(raw_NL),
+            "raw_codes": as_code_lists(raw_NL),
             "moved": pa.array(result.moved_N),
             "move_cost": pa.array(result.move_cost_N, pa.float32()),
             "residual_norm": pa.array(result.residual_norm_N, pa.float32()),
@@ -188,17 +188,6 @@ def _fused_id(ctx: RunContext) -> str:
     encoders = ctx.facts.get("encoders", {})
     assert isinstance(encoders, dict)
     return str(encoders["fused"])
-
-
-def _codes_matrix(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    array = column.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
-    return flat.reshape(len(array), -1)
-
-
-def _code_lists(codes_NL: npt.NDArray[np.int32]) -> pa.ListArray:
-    offsets = np.arange(len(codes_NL) + 1, dtype=np.int32) * np.int32(codes_NL.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(codes_NL).ravel(), pa.int32()))
 
 
 def _codebook_rows(model: ResidualKMeans, generation: str) -> pa.Table:

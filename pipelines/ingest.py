@@ -158,7 +158,7 @@ def _content_hash(text: str, image: bytes | None) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- interactions
 
-_INTERACTIONS = {
+_INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String, "item_id": pl.String, "ts": _UTC, "event": pl.String, "weight": pl.Float32, "day": pl.String,
 }  # fmt: skip
 

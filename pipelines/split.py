@@ -13,7 +13,7 @@ Memory: about 60 bytes per event.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.pipelines.recipe import SplitConfig
+from sidlake.pipelines.vectors import as_codes
 from sidlake.quality.sessions import Sessions
 from sidlake.tokenizers.item_hash import item_hashes
 
@@ -124,8 +125,10 @@ def _mix(x_N: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x_N ^ (x_N >> np.uint64(31))
 
 
-def _cutoff(events: pl.DataFrame, split: SplitConfig) -> object:
-    return events["ts"].max() - timedelta(days=split.holdout_days)  # type: ignore[operator]
+def _cutoff(events: pl.DataFrame, split: SplitConfig) -> datetime:
+    newest = events["ts"].max()
+    assert isinstance(newest, datetime)
+    return newest - timedelta(days=split.holdout_days)
 
 
 def _last_different(rows: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
@@ -144,8 +147,7 @@ def _target(events: pl.DataFrame, from_end: int) -> pl.DataFrame:
 
 def _codes_of(item_ids: pa.Array, semantic_ids: pa.Table) -> npt.NDArray[np.int32]:
     known = semantic_ids.column("item_id").combine_chunks()
-    codes = semantic_ids.column("codes").combine_chunks()
-    codes_NL = codes.flatten().to_numpy().reshape(len(known), -1)
+    codes_NL = as_codes(semantic_ids.column("codes"))
     rows = pa.compute.index_in(item_ids, value_set=known)
     assert rows.null_count == 0, "an interaction names an item without a SID"
-    return codes_NL[rows.to_numpy()]
+    return np.take(codes_NL, rows.to_numpy(), axis=0)

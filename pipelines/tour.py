@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +20,10 @@ _NUM_USERS = 3
 def print_tour(warehouse: Warehouse, console: Console) -> None:
     """Print row counts, rejected rows, the verdict, some items and users, and what to type next."""
     state = status_of(warehouse)
-    say = lambda line="": console.print(line, highlight=False, markup=False, soft_wrap=True)  # noqa: E731 - a shorthand for one function
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     say(f"\nRelease {state['release']}, generation {state['generation']}: quality {state['verdict']}")
     say("\nTables      " + ", ".join(f"{t['table']} {t['rows']:,}" for t in state["tables"]))
     for target in ("items", "interactions"):
@@ -45,7 +49,7 @@ def print_tour(warehouse: Warehouse, console: Console) -> None:
     say(f"  duckdb {warehouse.root}/catalog.duckdb              the same views in DuckDB's own shell")
 
 
-def _print_item(say: Any, card: dict[str, Any]) -> None:  # noqa: ANN401 - the shorthand above
+def _print_item(say: Callable[[str], None], card: dict[str, Any]) -> None:
     say(f"  {card['item_id']:<8} {card['sid']}  {card['title']}")
     for prefix in reversed(card["prefixes"]):
         if prefix["items"]:
@@ -79,9 +83,8 @@ def _popular(warehouse: Warehouse) -> list[str]:
     """Return the items with most interactions, or the first ones of a catalogue without any."""
     release = get(warehouse)
     if "interactions" not in release.tables:
-        return (
-            warehouse.read("items", version=release.tables["items"], columns=["item_id"]).column("item_id").to_pylist()[:_NUM_ITEMS]
-        )
+        items = warehouse.read("items", version=release.tables["items"], columns=["item_id"])
+        return [str(item_id) for item_id in items.column("item_id").to_pylist()[:_NUM_ITEMS]]
     events = warehouse.scan("interactions", version=release.tables["interactions"])
     counts = events.group_by("item_id").len().sort("len", "item_id", descending=[True, False]).head(_NUM_ITEMS).collect()
     return counts["item_id"].to_list()

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sidlake.tokenizers.errors import ContractError
 
-__all__ = ["as_lists", "as_matrix", "embedding_rows", "matrix_for", "missing_rows"]
+__all__ = ["as_code_lists", "as_codes", "as_lists", "as_matrix", "embedding_rows", "matrix_for", "missing_rows"]
 
 
 def as_matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
@@ -41,6 +41,23 @@ def as_lists(x_ND: npt.NDArray[np.float32]) -> pa.ListArray:
     """Return a matrix as a list<float32> array, without copying its values."""
     offsets = np.arange(len(x_ND) + 1, dtype=np.int32) * np.int32(x_ND.shape[1])
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(x_ND).ravel(), pa.float32()))
+
+
+def as_codes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int32]:
+    """Return a list<int32> column of codes, all of one length, as an int32 matrix (N, L)."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat: npt.NDArray[np.int32] = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    return flat.reshape(len(array), -1)
+
+
+def as_code_lists(codes_NL: npt.NDArray[np.int32]) -> pa.ListArray:
+    """Return a matrix of codes as a list<int32> array.
+
+    >>> as_code_lists(np.array([[1, 2], [3, 4]], np.int32)).to_pylist()
+    [[1, 2], [3, 4]]
+    """
+    offsets = np.arange(len(codes_NL) + 1, dtype=np.int32) * np.int32(codes_NL.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(codes_NL).ravel(), pa.int32()))
 
 
 def embedding_rows(items: pa.Table, modality: str, encoder_id: str, x_ND: npt.NDArray[np.float32]) -> pa.Table:
