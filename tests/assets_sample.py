@@ -18,20 +18,11 @@ RECIPE = """
 name = "small"
 [sources.items]
 path = "items.parquet"
-[sources.events]
-path = "events.parquet"
 [items]
 source = "items"
 item_id = "item_id"
 title = { column = "title" }
 price = { column = "price" }
-[interactions]
-source = "events"
-user_id = "user"
-item_id = "item_id"
-ts = "ts"
-[split]
-kind = "leave_one_out"
 [encoders.text]
 precision = "float32"
 [encoders.fusion.text]
@@ -41,6 +32,17 @@ widths = [4, 4, 8]
 [[gates]]
 metric = "unique_share"
 minimum = 1.0
+"""
+INTERACTIONS = """
+[sources.events]
+path = "events.parquet"
+[interactions]
+source = "events"
+user_id = "user"
+item_id = "item_id"
+ts = "ts"
+[split]
+kind = "leave_one_out"
 """
 BEHAVIOUR = """
 [encoders.behaviour]
@@ -59,7 +61,7 @@ num_beams = 10
 """
 
 
-def write_shop(folder: Path, *, more: str = "") -> Path:
+def write_shop(folder: Path, *, more: str = INTERACTIONS) -> Path:
     """Write sources and recipe into `folder` and return the recipe's path."""
     draw = random.Random(1)
     titles = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]

@@ -32,7 +32,7 @@ IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
 def trained(tmp_path_factory):
     """A shop after one `retrain`, with the instance that recorded it."""
     folder = tmp_path_factory.mktemp("shop")
-    recipe = SAMPLE.write_shop(folder, more=SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
+    recipe = SAMPLE.write_shop(folder, more=SAMPLE.INTERACTIONS + SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
     with SAMPLE.instance() as instance:
         errors = launch("retrain", SAMPLE.resource(folder / "w", recipe), instance)
         yield SimpleNamespace(folder=folder, recipe=recipe, warehouse=Warehouse(folder / "w"), instance=instance, errors=errors)
@@ -169,7 +169,7 @@ def test_in_an_empty_warehouse_the_release_alone_says_what_to_run_first(tmp_path
 
 
 def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
-    recipe = SAMPLE.write_shop(tmp_path)
+    recipe = SAMPLE.write_shop(tmp_path, more="")  # without interactions, which is a catalogue too
     good = recipe.read_text()
     (tmp_path / "model").mkdir()  # a folder that is no model
     recipe.write_text(good.replace("[encoders.text]", f'[encoders.text]\nmodel = "{tmp_path / "model"}"'))
@@ -185,6 +185,7 @@ def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
         assert {"catalog", "text_embeddings"} & {event.step_key for event in second.all_events} == {"text_embeddings"}
     (release,) = history(Warehouse(tmp_path / "w"))
     assert release.tables["items"] == 0  # written once, by the first attempt
+    assert {"interactions", "user_sequences"}.isdisjoint(release.tables)
 
 
 def test_launch_says_in_one_line_what_refused(shop):
