@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from sidlake.generative.catalogue import TokenSpace
-from sidlake.generative.model import GenerativeConfig, GenerativeModel
+from sidlake.generative.config import GenerativeConfig
+from sidlake.generative.model import GenerativeModel
 from sidlake.tokenizers.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 
 __all__ = ["CheckpointInfo", "load_checkpoint", "read_checkpoint_info", "save_checkpoint"]

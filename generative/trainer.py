@@ -21,8 +21,9 @@ import torch
 from sidlake.generative.baselines import Baseline, ItemToItem, MostPopular, top_items
 from sidlake.generative.beam_search import TrieTensors, recommend
 from sidlake.generative.catalogue import ItemCatalogue
+from sidlake.generative.config import GenerativeConfig
 from sidlake.generative.evaluation import ndcg_at_k, ranks_of, recall_at_k
-from sidlake.generative.model import GenerativeConfig, GenerativeModel
+from sidlake.generative.model import GenerativeModel
 from sidlake.generative.sequences import Histories, SequenceReader
 from sidlake.generative.training import Progress, train
 from sidlake.tokenizers.errors import ContractError

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from sidlake.generative.model import GenerativeConfig, GenerativeModel
+from sidlake.generative.config import GenerativeConfig
+from sidlake.generative.model import GenerativeModel
 from sidlake.generative.sequences import SequenceReader, TrainingBatches
 
 __all__ = ["Progress", "train"]

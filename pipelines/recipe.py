@@ -17,7 +17,7 @@ from typing import Literal
 
 from sidlake.encoders.behaviour import BehaviourConfig
 from sidlake.encoders.text import TextEncoderConfig
-from sidlake.generative.model import GenerativeConfig
+from sidlake.generative.config import GenerativeConfig
 from sidlake.pipelines.parsing import parse_dataclass
 from sidlake.quality.gates import Gate
 from sidlake.tokenizers.errors import RecipeError

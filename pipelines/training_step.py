@@ -6,23 +6,27 @@ It reads the release, never a run's unpublished versions, and the checkpoint car
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import torch
 
-from sidlake.generative.checkpoint import save_checkpoint
-from sidlake.generative.trainer import TrainerResult, train_and_evaluate
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.recipe import digest_of
 from sidlake.warehouse.catalog import write_catalog
 from sidlake.warehouse.releases import Release, get
+
+if TYPE_CHECKING:
+    from sidlake.generative.trainer import TrainerResult
 
 __all__ = ["train_recommender"]
 
 
 def train_recommender(ctx: RunContext) -> StepReport:
     """Train on the current release, unless this model has been trained on it already; write metrics and recommendations."""
+    from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
+    from sidlake.generative.trainer import train_and_evaluate
+
     config = ctx.recipe.trainer
     if config is None:
         return StepReport(step="train", skipped=True)
@@ -81,8 +85,3 @@ def _write(ctx: RunContext, current: Release, result: TrainerResult) -> None:
 def _widths(levels: pa.Table) -> tuple[int, ...]:
     counts = {entry["values"]: entry["counts"] for entry in levels.column("level").value_counts().to_pylist()}
     return tuple(counts[level] for level in sorted(counts))
-
-
-def checkpoint_folders(checkpoints: Path) -> list[Path]:
-    """Return the checkpoints that are complete, oldest first."""
-    return sorted(path for path in checkpoints.glob("r*-*") if path.is_dir())

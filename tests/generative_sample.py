@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from sidlake.generative.model import GenerativeConfig
+from sidlake.generative.config import GenerativeConfig
 from sidlake.tokenizers.trie import build_trie
 
 WIDTHS = (3, 4, 5)

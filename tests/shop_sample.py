@@ -24,7 +24,7 @@ def small_shop(folder: Path, *, num_items: int = 200, num_users: int = 150, unti
 def write_recipe(folder: Path, *, num_steps: int = 20, extra: str = "", replace: dict[str, str] | None = None) -> Path:
     """Write the shop's own recipe for `folder`/transactions.parquet with a short training; append `extra`, apply `replace`."""
     text = RECIPE.read_text(encoding="utf-8").replace("../data/online_retail.parquet", "transactions.parquet")
-    for old, new in ({"num_steps = 2400": f"num_steps = {num_steps}"} | (replace or {})).items():
+    for old, new in ({"num_steps = 2000": f"num_steps = {num_steps}"} | (replace or {})).items():
         assert old in text, f"the recipe has no {old!r}"
         text = text.replace(old, new)
     path = folder / "shop.toml"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sidlake.generative.catalogue import TokenSpace
-from sidlake.generative.model import GenerativeConfig, GenerativeModel
+from sidlake.generative.config import GenerativeConfig
+from sidlake.generative.model import GenerativeModel
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 SPACE = TokenSpace(widths=SAMPLE.WIDTHS)
