@@ -25,7 +25,7 @@ demo: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ duckdb==1.5.5
 
 test: setup .venv/duckdb-1.x
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup .typing
 	@$(BIN)/ruff check .

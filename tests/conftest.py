@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from shop_sample import small_shop
 
+from sidlake.pipelines.context import RunContext, new_run_id
+from sidlake.pipelines.jobs import run_job
+from sidlake.pipelines.recipe import load_recipe
+from sidlake.warehouse.tables import Warehouse
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -27,13 +32,19 @@ class Shop:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def run(self, job, *, warehouse=None, recipe=None, engine=None):
+        """Run a job in this process, which saves ten seconds of imports; return the steps' reports."""
+        lake = Warehouse.create_or_open(warehouse or self.warehouse)
+        ctx = RunContext.open(lake, load_recipe(recipe or self.recipe), run_id=new_run_id(), job=job, engine=engine)
+        return run_job(ctx)
+
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory):
-    """A shop of 200 items and 150 users after `sidlake run retrain`. Tests only read it."""
+    """A shop of 200 items and 150 users after the retrain job. Tests only read it."""
     folder = tmp_path_factory.mktemp("shop")
     made = Shop(small_shop(folder / "source"), folder / "warehouse")
-    made.sidlake("run", "retrain")
+    made.run("retrain")
     return made
 
 
