@@ -53,7 +53,8 @@ def _print_item(say: Callable[[str], None], card: dict[str, Any]) -> None:
     say(f"  {card['item_id']:<8} {card['sid']}  {card['title']}")
     for prefix in reversed(card["prefixes"]):
         if prefix["items"]:
-            say(f"           {prefix['prefix']} also begins {prefix['items']:,} others: {'; '.join(prefix['examples'])}")
+            others = "1 other" if prefix["items"] == 1 else f"{prefix['items']:,} others"
+            say(f"           {prefix['prefix']} also begins {others}: {'; '.join(prefix['examples'])}")
             return
 
 

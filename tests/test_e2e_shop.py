@@ -217,7 +217,7 @@ def wait_for(process, path, seconds=120):
 def test_a_second_run_while_one_is_writing_is_refused(fresh_shop):
     first = start(fresh_shop, "run", "retrain")
     try:
-        wait_for(first, fresh_shop.warehouse / "tables" / "items")
+        wait_for(first, fresh_shop.warehouse / "delta" / "items")
         done = fresh_shop.sidlake("run", "retrain", check=False)
         assert done.returncode == 1
         assert "WarehouseBusy" in done.stderr
@@ -232,7 +232,7 @@ def test_a_second_run_while_one_is_writing_is_refused(fresh_shop):
 @pytest.mark.parametrize("table", ["items", "item_embeddings", "semantic_ids", "sid_quality"])
 def test_a_killed_run_publishes_nothing_and_the_next_one_finishes(fresh_shop, shop, table):
     run = start(fresh_shop, "run", "retrain")
-    wait_for(run, fresh_shop.warehouse / "tables" / table)
+    wait_for(run, fresh_shop.warehouse / "delta" / table)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert history(Warehouse(fresh_shop.warehouse)) == []

@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from sidlake.warehouse.tables import Warehouse
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("assets", "encoders", "generative", "pipelines", "quality", "tokenizers", "warehouse")
 
 
 def test_no_code_folder_holds_an_init_file():
     assert [str(path) for folder in (*FOLDERS, "tests") for path in (ROOT / folder).rglob("__init__.py")] == []
+
+
+def test_no_folder_of_a_warehouse_is_called_like_a_module(tmp_path):
+    lake = Warehouse.create_or_open(
+        tmp_path
+    )  # the demo's data lie beside the modules of warehouse/, where mypy takes folders first
+    made = {path.name for path in lake.root.iterdir()} | {lake.artifacts_dir.name, lake.checkpoints_dir.name}
+    made |= {Path(lake.table_url("items")).parent.name, lake.staging("run").parent.parent.name}
+    assert made & {path.stem for path in (ROOT / "warehouse").glob("*.py")} == set()
 
 
 @pytest.mark.parametrize("flags", [[], ["-P"]])

@@ -236,7 +236,7 @@ def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)")
         connection.execute("USE catalog")
-        folder = str(warehouse.root / "tables") + os.sep
+        folder = str(warehouse.root / "delta") + os.sep
         allowed = ", ".join(literal(path) for path in (folder, without_globs(folder)))  # checked before and after globbing
         connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_external_access = false")

@@ -68,7 +68,7 @@ class Warehouse:
         if bad:
             msg = f"the path {warehouse.root} contains {bad.group()!r}, which Delta tables cannot be stored under; choose another"
             raise StorageError(msg, path=str(warehouse.root))
-        folders = [warehouse.root / "tables", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
+        folders = [warehouse.root / "delta", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
         try:
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class Warehouse:
         if table not in TABLES:
             msg = f"there is no table {table!r}; the tables are {', '.join(TABLES)}"
             raise ValueError(msg)
-        return str(self.root / "tables" / table)
+        return str(self.root / "delta" / table)
 
     def exists(self, table: str) -> bool:
         """Return whether `table` has at least one version."""
