@@ -42,7 +42,7 @@ def result_of(
 def report_metadata(report: StepReport, seconds: float, table: str) -> MetadataMap:
     """Return what the step says of itself: skipped, seconds, rows written to `table`, and its details."""
     facts = {"skipped": report.skipped, "seconds": round(seconds, 3), "rows_written": report.rows.get(table, 0)}
-    return as_metadata(facts | report.details)
+    return as_metadata(facts | dict(report.details))
 
 
 def table_metadata(ctx: RunContext, table: str, *, encoder: str | None = None) -> MetadataMap:

@@ -150,4 +150,5 @@ def _codes_of(item_ids: pa.Array, semantic_ids: pa.Table) -> npt.NDArray[np.int3
     codes_NL = as_codes(semantic_ids.column("codes"))
     rows = pa.compute.index_in(item_ids, value_set=known)
     assert rows.null_count == 0, "an interaction names an item without a SID"
-    return np.take(codes_NL, rows.to_numpy(), axis=0)
+    found_NL: npt.NDArray[np.int32] = codes_NL[rows.to_numpy()]
+    return found_NL
