@@ -24,9 +24,6 @@ __all__ = ["train_recommender"]
 
 def train_recommender(ctx: RunContext) -> StepReport:
     """Train on the current release, unless this model has been trained on it already; write metrics and recommendations."""
-    from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
-    from sidlake.generative.trainer import train_and_evaluate
-
     config = ctx.recipe.trainer
     if config is None:
         return StepReport(step="train", skipped=True)
@@ -34,6 +31,9 @@ def train_recommender(ctx: RunContext) -> StepReport:
     folder = ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}"
     if folder.exists():
         return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
+    from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
+    from sidlake.generative.trainer import train_and_evaluate
+
     tables = {
         name: ctx.warehouse.read(name, version=current.tables[name]) for name in ("user_sequences", "semantic_ids", "sid_trie")
     }

@@ -66,10 +66,9 @@ count = 0
 while True:
     count += 1
     names = SAMPLE.item_ids(1 + count % 50)
-    if count % 3:
-        warehouse.overwrite("items", SAMPLE.items(names, title=str(len(names))), run_id="killed")
-    else:
-        warehouse.upsert("items", SAMPLE.items(names, title=str(len(names))), ["item_id"], run_id="killed")
+    rows = SAMPLE.items(names, title=str(len(names)))  # so a whole version has as many rows as each of its titles says
+    warehouse.overwrite("items", rows, run_id="killed")
+    warehouse.upsert("items", rows, ["item_id"], run_id="killed")
 """
 
 
@@ -83,6 +82,7 @@ def test_a_table_whose_writer_is_killed_at_any_moment_is_always_a_whole_version(
             time.sleep(moments.uniform(0.05, 0.6))
         rows = warehouse.read("items").to_pylist()
         assert len({row["item_id"] for row in rows}) == len(rows) == warehouse.num_rows("items")
+        assert {row["title"].split()[0] for row in rows} == {str(len(rows))}
         assert warehouse.version("items") > head
         head = warehouse.overwrite("items", SAMPLE.items(["item '000\""], title="1"), run_id="after")
 
