@@ -138,7 +138,7 @@ def test_a_full_disk_is_a_named_error_and_publishes_nothing(tmp_path, megabytes)
         filler.unlink()
         assert len(sids(run(tmp_path, names_of(60), warehouse=small / "warehouse"))) == 60
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
 def test_a_read_only_warehouse_is_a_named_error(tmp_path):
@@ -152,7 +152,7 @@ def test_a_read_only_warehouse_is_a_named_error(tmp_path):
         with pytest.raises(StorageError, match=r"(?i)read-only|writ"):
             run(tmp_path, names_of(5))
     finally:
-        subprocess.run(["umount", str(tmp_path / "warehouse")], check=True)
+        subprocess.run(["umount", "--lazy", str(tmp_path / "warehouse")], check=True)
 
 
 def test_the_run_folder_is_gone_after_a_failure(tmp_path):
