@@ -60,3 +60,25 @@ def test_the_wheel_holds_exactly_the_modules_of_the_tree(tmp_path):
     subprocess.run(wheel, check=True, capture_output=True, cwd=tmp_path)
     (built,) = (tmp_path / "out").glob("*.whl")
     assert {name for name in zipfile.ZipFile(built).namelist() if name.startswith("sidlake/")} == tree
+
+
+def test_make_clean_removes_data_and_no_code(tmp_path):
+    for name in ("Makefile", "warehouse", "dagster_home"):
+        source = ROOT / name
+        if source.is_file():
+            shutil.copy(source, tmp_path)
+        else:
+            (tmp_path / name).mkdir()
+            for path in source.glob("*.*"):
+                if path.is_file():
+                    shutil.copy(path, tmp_path / name)
+    kept = {
+        str(p.relative_to(tmp_path))
+        for p in tmp_path.rglob("*")
+        if p.suffix in (".py", ".yaml") or p.name in ("py.typed", "Makefile")
+    }
+    (tmp_path / "warehouse" / "delta" / "items").mkdir(parents=True)
+    (tmp_path / "warehouse" / "catalog.duckdb").touch()
+    (tmp_path / "dagster_home" / "history").mkdir()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
