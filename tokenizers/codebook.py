@@ -21,41 +21,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sidlake.tokenizers.errors import ArtifactError
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.registry import tokenizer_class
+from sidlake.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["codebook_hash", "load_codebook", "save_codebook"]
 
 _FORMAT = "sidlake.codebook"
 _VERSION = "1"
-_KIND = "residual_kmeans"
 _KEY = "sidlake"
 
 
-def save_codebook(model: ResidualKMeans, path: Path | str) -> str:
+def save_codebook(model: Tokenizer, path: Path | str) -> str:
     """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
     digest = codebook_hash(model)
-    about = {"format": _FORMAT, "version": _VERSION, "kind": _KIND, "config": _fields(model.config), "sha256": digest}
+    about = {"format": _FORMAT, "version": _VERSION, "kind": model.kind, "config": _fields(model), "sha256": digest}
     # One key, because safetensors writes several in an order that changes from call to call.
-    _write_whole(Path(path), save(_tensors(model), metadata={_KEY: json.dumps(about, sort_keys=True)}))
+    _write_whole(Path(path), save(model.tensors(), metadata={_KEY: json.dumps(about, sort_keys=True)}))
     return digest
 
 
-def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans:
+def load_codebook(path: Path | str, *, dim: int | None = None) -> Tokenizer:
     """Return the model stored at `path`, equal to the one saved except for ``config.device``, which is ``cpu``.
 
     Raises `ArtifactError` where the file is missing, damaged, of another kind or version, or (with `dim`) of another dimension.
     """
     about, tensors = _read(Path(path))
-    found = (about.get("format"), about.get("version"), about.get("kind"))
-    if found != (_FORMAT, _VERSION, _KIND):
-        msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION, _KIND)}"
+    found = (about.get("format"), about.get("version"))
+    if found != (_FORMAT, _VERSION):
+        msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION)}"
         raise ArtifactError(msg, path=str(path), found=found)
+    kind = tokenizer_class(str(about.get("kind")))
     try:
-        config = ResidualKMeansConfig(**{**about["config"], "widths": tuple(about["config"]["widths"])})
-        levels = range(len(config.widths))
-        model = ResidualKMeans(
-            [tensors[f"centroids.{level}"] for level in levels], [tensors[f"counts.{level}"] for level in levels], config
-        )
+        config = kind.config_type(**{name: _frozen(value) for name, value in about["config"].items()})
+        model = kind.from_tensors(config, tensors)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
         raise ArtifactError(msg, path=str(path)) from error
@@ -68,24 +66,23 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> ResidualKMeans
     return model
 
 
-def codebook_hash(model: ResidualKMeans) -> str:
+def codebook_hash(model: Tokenizer) -> str:
     """Return the SHA-256, in hex, of the tensors (names, types, shapes, little-endian bytes) and the config."""
-    digest = sha256(json.dumps(_fields(model.config), sort_keys=True).encode())
-    for name, tensor in _tensors(model).items():
+    digest = sha256(json.dumps(_fields(model), sort_keys=True).encode())
+    for name, tensor in model.tensors().items():
         digest.update(f"\n{name} {tensor.dtype.name} {tensor.shape}\n".encode())
         digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
 
 
-def _tensors(model: ResidualKMeans) -> dict[str, np.ndarray[Any, Any]]:
-    centroids = {f"centroids.{level}": values for level, values in enumerate(model.centroids)}
-    return centroids | {f"counts.{level}": values for level, values in enumerate(model.counts)}
-
-
-def _fields(config: ResidualKMeansConfig) -> dict[str, Any]:
-    fields = asdict(config)
+def _fields(model: Tokenizer) -> dict[str, Any]:
+    fields = asdict(model.config)
     del fields["device"]
     return fields
+
+
+def _frozen(value: object) -> object:
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

@@ -12,8 +12,9 @@ Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.kmeans import fit_kmeans
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, NearestIndex, paired_squared_distances
+from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
 __all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
 
@@ -82,7 +84,7 @@ def default_widths(num_items: int) -> tuple[int, int, int]:
     return (width, width, width)
 
 
-class ResidualKMeans:
+class ResidualKMeans(Tokenizer):
     """Fitted codebooks: `encode` maps vectors to codes, `decode` sums centroids back to vectors.
 
     Attributes:
@@ -90,6 +92,9 @@ class ResidualKMeans:
         counts: One int64 [K] array per level: rows of the fit that got each code.
         config: How it was fitted.
     """
+
+    kind = "residual_kmeans"
+    config_type = ResidualKMeansConfig
 
     def __init__(self, centroids: Sequence[Float32Array], counts: Sequence[Int64Array], config: ResidualKMeansConfig) -> None:
         self.centroids = tuple(np.ascontiguousarray(level, dtype=np.float32) for level in centroids)
@@ -118,7 +123,14 @@ class ResidualKMeans:
         return int(self.centroids[0].shape[1])
 
     @classmethod
-    def fit(cls, x_ND: npt.ArrayLike, config: ResidualKMeansConfig, *, order_N: npt.ArrayLike | None = None) -> ResidualKMeans:
+    def fit(
+        cls,
+        x_ND: npt.ArrayLike,
+        config: ResidualKMeansConfig,
+        *,
+        facts: ItemFacts | None = None,
+        order_N: npt.ArrayLike | None = None,
+    ) -> Self:
         """Return codebooks fitted to the rows; `FitError` for NaN, infinity, a wrong shape, or fewer rows than codes of a level.
 
         `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows
@@ -141,19 +153,14 @@ class ResidualKMeans:
             residual = residual - fitted.centroids_KD[fitted.codes_N]
         return cls(centroids, counts, config)
 
-    def encode(self, x_ND: npt.ArrayLike, *, device: str = "cpu") -> Int32Array:
-        """Return codes_NL: at each level the centroid nearest to what is left, ties to the lowest code."""
-        return self.encode_with_norms(x_ND, device=device)[0]
-
-    def encode_with_norms(self, x_ND: npt.ArrayLike, *, device: str = "cpu") -> tuple[Int32Array, Float64Array]:
-        """Return codes_NL and residual_norms_N, the Euclidean norms of what the codes leave over, by which `collisions` decides.
+    def encode_with_norms(
+        self, x_ND: npt.ArrayLike, *, facts: ItemFacts | None = None, device: str = "cpu"
+    ) -> tuple[Int32Array, Float64Array]:
+        """Return codes_NL, at each level the nearest centroid (ties to the lowest code), and the norms_N of what they leave over.
 
         `ValueError` for a wrong dimension or a value that is not finite. Both depend on the row alone, bit for bit.
         """
-        x = np.ascontiguousarray(x_ND, dtype=np.float32)
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            msg = f"vectors must have shape [rows, {self.dim}], the codebooks' dimension, got {x.shape}"
-            raise ValueError(msg)
+        x = checked_rows(x_ND, self.dim)
         codes = np.empty((len(x), len(self.widths)), dtype=np.int32)
         norms = np.empty(len(x))
         for start in range(0, len(x), _ENCODE_ROWS):
@@ -180,19 +187,30 @@ class ResidualKMeans:
 
     def decode(self, codes_NL: npt.ArrayLike, depth: int | None = None) -> Float32Array:
         """Return x_ND, the sum of each SID's centroids over its first `depth` levels (all, if None), coarse to fine."""
-        codes = np.asarray(codes_NL)
-        num_levels = len(self.widths) if depth is None else depth
-        if not 0 <= num_levels <= len(self.widths) or codes.ndim != 2 or codes.shape[1] < num_levels:
-            msg = f"cannot decode {num_levels} levels of codes {codes.shape}: the codebooks have {len(self.widths)} levels"
-            raise ValueError(msg)
-        used = codes[:, :num_levels]
-        if used.size and ((used < 0) | (used >= np.array(self.widths[:num_levels]))).any():
-            msg = f"codes lie in [{used.min()}, {used.max()}], the widths are {self.widths}"
-            raise ValueError(msg)
+        codes = checked_codes(codes_NL, self.widths, depth)
         total = np.zeros((len(codes), self.dim), dtype=np.float32)
-        for level in range(num_levels):
+        for level in range(codes.shape[1]):
             total += self.centroids[level][codes[:, level]]
         return total
+
+    def increments(self, prefix: Sequence[int]) -> Float32Array:
+        """Return the centroids of the level after `prefix`."""
+        return self.centroids[len(prefix)]
+
+    def codebooks(self) -> list[tuple[Float32Array, Int64Array]]:
+        """Return centroids and counts per level."""
+        return list(zip(self.centroids, self.counts, strict=True))
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return ``centroids.<level>``, then ``counts.<level>``."""
+        centroids: dict[str, npt.NDArray[Any]] = {f"centroids.{level}": values for level, values in enumerate(self.centroids)}
+        return centroids | {f"counts.{level}": values for level, values in enumerate(self.counts)}
+
+    @classmethod
+    def from_tensors(cls, config: ResidualKMeansConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the model of which `tensors` came."""
+        levels = range(len(config.widths))
+        return cls([tensors[f"centroids.{i}"] for i in levels], [tensors[f"counts.{i}"] for i in levels], config)
 
 
 def _fit_rows(x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None) -> Float32Array:
