@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sidlake.tokenizers.errors import ArtifactError
-from sidlake.tokenizers.registry import tokenizer_class
+from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["codebook_hash", "load_codebook", "save_codebook"]
@@ -50,9 +50,8 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> Tokenizer:
     if found != (_FORMAT, _VERSION):
         msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION)}"
         raise ArtifactError(msg, path=str(path), found=found)
-    kind = tokenizer_class(str(about.get("kind")))
     try:
-        config = kind.config_type(**{name: _frozen(value) for name, value in about["config"].items()})
+        kind, config = tokenizer_config(str(about.get("kind")), about["config"])
         model = kind.from_tensors(config, tensors)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
@@ -79,10 +78,6 @@ def _fields(model: Tokenizer) -> dict[str, Any]:
     fields = asdict(model.config)
     del fields["device"]
     return fields
-
-
-def _frozen(value: object) -> object:
-    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

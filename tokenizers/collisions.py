@@ -25,17 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sidlake.tokenizers.errors import CapacityError
+from sidlake.tokenizers.increments import Implicit, Levels
 from sidlake.tokenizers.nearest import (
     BoolArray,
     Float32Array,
     Float64Array,
     Int32Array,
     Int64Array,
-    NearestIndex,
-    paired_squared_distances,
 )
 
-__all__ = ["Assignment", "VectorsOf", "assign_unique"]
+__all__ = ["Assignment", "VectorsOf", "assign_unique", "check_codes", "prefix_ids"]
 
 VectorsOf = Callable[[Int64Array], Float32Array]
 
@@ -67,24 +66,25 @@ def assign_unique(
     residual_norms_N: Float64Array,
     item_hashes_N: npt.NDArray[np.uint64],
     *,
-    centroids: Sequence[Float32Array],
+    centroids: Sequence[Float32Array] | Implicit,
     vectors_of: VectorsOf,
     occupied_codes_ML: Int32Array | None = None,
 ) -> Assignment:
     """Return unique SIDs for N items, rows sorted by item_id.
 
-    `raw_codes_NL` and `residual_norms_N` are what `ResidualKMeans.encode_with_norms` returns; `centroids` the model's;
-    ``vectors_of(rows)`` must return the float32 vectors of these (ascending) rows; `occupied_codes_ML` are the SIDs already
-    published.
+    `raw_codes_NL` and `residual_norms_N` are what `Tokenizer.encode_with_norms` returns; `centroids` what each code adds, one array
+    per level, or `Implicit` where that depends on the codes before; ``vectors_of(rows)`` must return the float32 latents of these
+    (ascending) rows; `occupied_codes_ML` are the SIDs already published.
 
     Raises `CapacityError` before anything is decided where N + M exceeds the code space, `ValueError` for arguments that do not
     fit.
     """
-    widths = tuple(len(level) for level in centroids)
+    space: Levels | Implicit = centroids if isinstance(centroids, Implicit) else Levels(centroids)
+    widths = space.widths
     num_levels = len(widths)
     occupied = np.empty((0, num_levels), dtype=np.int32) if occupied_codes_ML is None else np.asarray(occupied_codes_ML)
-    _check(raw_codes_NL, residual_norms_N, item_hashes_N, occupied, widths)
-    prefix_T = _prefix_ids(np.concatenate([raw_codes_NL, occupied]), widths)
+    check_codes(raw_codes_NL, residual_norms_N, item_hashes_N, occupied, widths)
+    prefix_T = prefix_ids(np.concatenate([raw_codes_NL, occupied]), widths)
     leaf_T = prefix_T * widths[-1] + np.concatenate([raw_codes_NL[:, -1], occupied[:, -1]])
     leaf_N, occupied_leaves = leaf_T[: len(raw_codes_NL)], leaf_T[len(raw_codes_NL) :]
     if len(_distinct(occupied_leaves)) != len(occupied):
@@ -92,7 +92,7 @@ def assign_unique(
         raise ValueError(msg)
 
     movers = _movers(leaf_N, residual_norms_N, item_hashes_N, occupied_leaves)
-    resolver = _Resolver(raw_codes_NL, residual_norms_N, centroids, vectors_of)
+    resolver = _Resolver(raw_codes_NL, residual_norms_N, space, vectors_of)
     spilled = resolver.fill_prefixes(movers, prefix_T, _distinct(leaf_T))
     if len(spilled):
         spilled = spilled[np.lexsort((spilled, item_hashes_N[spilled], residual_norms_N[spilled]))]
@@ -102,13 +102,14 @@ def assign_unique(
     return resolver.assignment(movers, spilled)
 
 
-def _check(
+def check_codes(
     raw_codes_NL: Int32Array,
     residual_norms_N: Float64Array,
     item_hashes_N: npt.NDArray[np.uint64],
     occupied_ML: Int32Array,
     widths: tuple[int, ...],
 ) -> None:
+    """Raise `ValueError` for arguments that do not fit, `CapacityError` for more SIDs than the widths hold."""
     num_items = len(raw_codes_NL)
     if residual_norms_N.shape != (num_items,) or item_hashes_N.shape != (num_items,):
         msg = f"{num_items} items, but residual norms {residual_norms_N.shape} and item hashes {item_hashes_N.shape}"
@@ -126,7 +127,7 @@ def _check(
         raise CapacityError(msg, needed=needed, capacity=capacity)
 
 
-def _prefix_ids(codes_TL: npt.NDArray[np.integer], widths: tuple[int, ...]) -> Int64Array:
+def prefix_ids(codes_TL: npt.NDArray[np.integer], widths: tuple[int, ...]) -> Int64Array:
     """Return a number per distinct prefix of L - 1 codes, in the order of the prefixes; dense, so it never overflows."""
     ids = np.zeros(len(codes_TL), dtype=np.int64)
     for level in range(len(widths) - 1):
@@ -156,20 +157,18 @@ def _movers(leaf_N: Int64Array, norms_N: Float64Array, hashes_N: npt.NDArray[np.
 class _Resolver:
     """The codes as they are being decided; phases 2 and 3 change rows of `codes_NL` in place."""
 
-    def __init__(
-        self, raw_codes_NL: Int32Array, norms_N: Float64Array, centroids: Sequence[Float32Array], vectors_of: VectorsOf
-    ) -> None:
+    def __init__(self, raw_codes_NL: Int32Array, norms_N: Float64Array, space: Levels | Implicit, vectors_of: VectorsOf) -> None:
         self.raw_codes_NL = raw_codes_NL
         self.codes_NL = raw_codes_NL.astype(np.int32, copy=True)
         self.raw_norms_N = norms_N
         self.norms_N = norms_N.astype(np.float64, copy=True)
-        self.centroids = centroids
-        self.indexes = [NearestIndex(level) for level in centroids]
+        self.space = space
+        self.widths = space.widths
         self.vectors_of = vectors_of
 
     def fill_prefixes(self, movers: Int64Array, prefix_T: Int64Array, taken_leaves: Int64Array) -> Int64Array:
         """Give `movers` (nearest first) free last-level codes under their prefixes; return the rows for which there were none."""
-        width = len(self.centroids[-1])
+        width = self.widths[-1]
         num_free_G = width - np.bincount(taken_leaves // width)
         rows = movers[np.argsort(prefix_T[movers], kind="stable")]
         prefix_C = prefix_T[rows]
@@ -191,15 +190,16 @@ class _Resolver:
         """
         residual_CD = self._last_residuals(rows)
         prefixes, group_C = np.unique(prefix_C, return_inverse=True)
-        free_GK = _free_codes(prefixes, taken_leaves, len(self.centroids[-1]))
+        free_GK = _free_codes(prefixes, taken_leaves, self.widths[-1])
         order = np.argsort(rank_C, kind="stable")
         starts = np.searchsorted(rank_C[order], np.arange(rank_C.max() + 2))
         for start, end in itertools.pairwise(starts):
             turn = order[start:end]
-            codes = self.indexes[-1].search(residual_CD[turn], allowed_NK=free_GK[group_C[turn]])
+            raw_CP = self.raw_codes_NL[rows[turn], :-1]
+            codes = self.space.search_last(residual_CD[turn], raw_CP, free_GK[group_C[turn]])
             free_GK[group_C[turn], codes] = False
             self.codes_NL[rows[turn], -1] = codes
-        self.norms_N[rows] = self._norms(residual_CD, self.codes_NL[rows, -1])
+        self.norms_N[rows] = self.space.last_norms(residual_CD, self.codes_NL[rows])
 
     def spill(self, rows: Int64Array, space: _FreeSpace) -> None:
         """Place `rows` one by one wherever a SID is free, as near as the tree allows.
@@ -207,7 +207,7 @@ class _Resolver:
         One at a time because each takes room from the next: 0.6 ms per row at widths of 128 and 384 dimensions (4,872 rows), twice
         that where all codes are copies of one. Rare: only prefixes with more items than last-level codes spill.
         """
-        block = max(1, _MASK_BYTES // (4 * self.centroids[0].shape[1]))
+        block = max(1, _MASK_BYTES // (4 * self.space.dim))
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
             ascending = np.sort(part)
@@ -219,35 +219,32 @@ class _Resolver:
         raw: list[int] = self.raw_codes_NL[row].tolist()
         codes: list[int] = []
         residual = x_D[None]
-        for level, index in enumerate(self.indexes):
+        for level in range(len(self.widths)):
             room_K = space.children_with_room(codes)
             # While on the raw path the raw code is the nearest of all: with room below it no search is needed.
             is_raw = codes == raw[:level] and bool(room_K[raw[level]])
-            codes.append(raw[level] if is_raw else int(index.search(residual, allowed_NK=room_K[None])[0]))
-            if level + 1 < len(self.indexes):
-                residual = residual - self.centroids[level][codes[level]]
+            codes.append(raw[level] if is_raw else int(self.space.index(codes).search(residual, allowed_NK=room_K[None])[0]))
+            if level + 1 < len(self.widths):
+                residual = residual - self.space.index(codes[:level]).centroids_KD[codes[level]]
         space.take(codes)
         self.codes_NL[row] = codes
-        self.norms_N[row] = self._norms(residual, self.codes_NL[row : row + 1, -1])[0]
+        self.norms_N[row] = self.space.last_norms(residual, self.codes_NL[row : row + 1])[0]
 
     def _vectors(self, rows: Int64Array) -> Float32Array:
         x_CD = np.ascontiguousarray(self.vectors_of(rows), dtype=np.float32)
-        if x_CD.shape != (len(rows), self.centroids[0].shape[1]):
-            msg = f"vectors_of returned shape {x_CD.shape} for {len(rows)} rows of {self.centroids[0].shape[1]} dimensions"
+        if x_CD.shape != (len(rows), self.space.dim):
+            msg = f"vectors_of returned shape {x_CD.shape} for {len(rows)} rows of {self.space.dim} dimensions"
             raise ValueError(msg)
         return x_CD
 
     def _last_residuals(self, rows: Int64Array) -> Float32Array:
         """Return what the raw prefix leaves of the rows' vectors, by the very float32 steps of `ResidualKMeans.encode`."""
         ascending = np.argsort(rows, kind="stable")
-        residual = np.empty((len(rows), self.centroids[0].shape[1]), dtype=np.float32)
+        residual = np.empty((len(rows), self.space.dim), dtype=np.float32)
         residual[ascending] = self._vectors(rows[ascending])
-        for level in range(len(self.centroids) - 1):
-            residual -= self.centroids[level][self.raw_codes_NL[rows, level]]
+        for level in range(len(self.widths) - 1):
+            residual = self.space.step(residual, level, self.raw_codes_NL[rows])
         return residual
-
-    def _norms(self, residual_CD: Float32Array, codes_C: Int32Array) -> Float64Array:
-        return np.sqrt(paired_squared_distances(residual_CD, np.arange(len(residual_CD)), self.centroids[-1], codes_C))
 
     def assignment(self, movers: Int64Array, spilled: Int64Array) -> Assignment:
         """Return the outcome."""

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array
 
-__all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows"]
+__all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows", "fit_rows", "frozen_values"]
 
 
 class TokenizerSettings(Protocol):
@@ -56,7 +56,7 @@ class ItemFacts:
         collaborative_NC: float32, vectors of behaviour, zeros where an item has none; known to fits only.
     """
 
-    item_hashes_N: npt.NDArray[np.uint64]
+    item_hashes_N: npt.NDArray[np.uint64] | None = None
     first_seen_N: Int64Array | None = None
     categories_N: Sequence[Sequence[str]] | None = None
     pairs_P2: Int64Array | None = None
@@ -178,3 +178,39 @@ def checked_codes(codes_NL: npt.ArrayLike, widths: tuple[int, ...], depth: int |
         msg = f"codes lie in [{used.min()}, {used.max()}], the widths are {widths}"
         raise ValueError(msg)
     return used
+
+
+def fit_rows(x_ND: npt.ArrayLike, config: Any, kind: str) -> tuple[Float32Array, Int64Array]:  # noqa: ANN401  TokenizerSettings
+    """Return the rows to fit on and their numbers, ascending: all, or a seeded sample of ``config.max_fit_rows``.
+
+    Raises `FitError` for a wrong shape, fewer rows than codes of a level, NaN or infinity.
+    """
+    x = np.asarray(x_ND)
+    if x.ndim != 2 or x.shape[1] < 1:
+        msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
+        raise FitError(msg, kind=kind, shape=x.shape)
+    widest = max(config.widths)
+    if len(x) < widest:
+        msg = f"{widest} codes need at least {widest} rows, got {len(x)}: lower widths or let them follow the number of items"
+        raise FitError(msg, kind=kind, needed=widest, rows=len(x))
+    rows = np.arange(len(x))
+    if len(x) > config.max_fit_rows:
+        rows = np.sort(np.random.default_rng([config.seed, len(config.widths)]).choice(len(x), config.max_fit_rows, replace=False))
+    chosen = np.ascontiguousarray(x[rows], dtype=np.float32)
+    finite = np.isfinite(chosen).all(axis=1)
+    if not finite.all():
+        num_bad = int((~finite).sum())
+        msg = f"{num_bad} of {len(rows)} vectors hold NaN or infinity, the first is row {rows[~finite].min()}: remove them"
+        raise FitError(msg, kind=kind, rows=num_bad)
+    return chosen, rows
+
+
+def frozen_values(value: object) -> object:
+    """Return JSON lists as tuples, as configs hold them, and other values as they are.
+
+    >>> frozen_values({"widths": [4, 4]})
+    {'widths': (4, 4)}
+    """
+    if isinstance(value, list):
+        return tuple(frozen_values(entry) for entry in value)
+    return {key: frozen_values(entry) for key, entry in value.items()} if isinstance(value, dict) else value
