@@ -21,13 +21,17 @@ import torch
 
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
-from sidlake.pipelines.vectors import as_code_lists, as_codes, as_lists, as_matrix, matrix_for
+from sidlake.pipelines.facts import facts_for_fit, facts_of_rows, with_facts
+from sidlake.pipelines.vectors import as_code_lists, as_codes, as_lists, as_matrix, matrix_for, present_modalities
+from sidlake.tokenizers.append_digit import AppendDigit
 from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
-from sidlake.tokenizers.collisions import Assignment, assign_unique
+from sidlake.tokenizers.collisions import Assignment
 from sidlake.tokenizers.errors import ArtifactError
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.tokenizers.semantic_id import format_sids, sid_keys
+from sidlake.tokenizers.tokenizer import Tokenizer
+from sidlake.tokenizers.uniqueness import make_unique
 from sidlake.warehouse.releases import history
 
 __all__ = ["EncodeVectors", "assign", "fit_codebooks", "fused_vectors", "load_generation"]
@@ -52,34 +56,34 @@ class EncodeVectors:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Return one row of codes per vector."""
         model = _codebook(self.path, self.digest)
-        codes_NL, norms_N = model.encode_with_norms(as_matrix(rows.column("vector")))
+        codes_NL, norms_N = model.encode_with_norms(as_matrix(rows.column("vector")), facts=facts_of_rows(rows))
         return pa.table({"item_id": rows.column("item_id"), "codes": as_code_lists(codes_NL), "residual_norm": pa.array(norms_N)})
 
 
 def fit_codebooks(ctx: RunContext) -> StepReport:
-    """Fit the codebooks of a new generation on the fused vectors, in item_id order; a refresh keeps the generation's."""
+    """Fit the tokenizer of a new generation on the fused vectors, in item_id order; a refresh keeps the generation's.
+
+    Raises:
+        FitError: fewer items than codes of a level, or the catalogue lacks what the tokenizer learns from.
+    """
     config, fused = ctx.recipe.tokenizer, _fused_id(ctx)
-    if ctx.job == "refresh" or ctx.unchanged("fit", inputs=["items"], outputs=["codebooks"], config=[config, fused]):
+    kind = tokenizer_class(config.kind)
+    learns_from = ["items", *(["interactions"] if kind.fit_needs and ctx.recipe.interactions else [])]
+    settings = [config, fused, ctx.recipe.split.pair_window if kind.fit_needs else None]
+    if ctx.job == "refresh" or ctx.unchanged("fit", inputs=learns_from, outputs=["codebooks"], config=settings):
         return StepReport(step="fit", skipped=True, details={"generation": ctx.generation})
-    _, x_ND = fused_vectors(ctx)
+    items, x_ND = fused_vectors(ctx)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    model = ResidualKMeans.fit(
-        x_ND,
-        ResidualKMeansConfig(
-            widths=config.widths or default_widths(len(x_ND)),
-            seed=config.seed,
-            max_iterations=config.max_iterations,
-            max_fit_rows=config.max_fit_rows,
-            device=device,
-        ),
-    )
+    facts = facts_for_fit(ctx, items, kind.fit_needs | kind.encode_needs)
+    model = kind.fit(x_ND, config.settings(len(x_ND), device=device), facts=facts)
+    model = AppendDigit.around(model, config.digits) if config.uniqueness == "append" else model
     generation = _next_generation(ctx)
     folder = ctx.warehouse.artifacts_dir / generation
     folder.mkdir(parents=True, exist_ok=True)
     digest = save_codebook(model, folder / "codebook.safetensors")
     ctx.note(generation=generation, codebook_hash=digest)
     ctx.write("codebooks", _codebook_rows(model, generation))
-    details = {"generation": generation, "widths": list(model.widths), "items": len(x_ND), "device": device}
+    details = {"generation": generation, "kind": model.kind, "widths": list(model.widths), "items": len(x_ND), "device": device}
     return StepReport(step="fit", rows={"codebooks": sum(model.widths)}, details=details)
 
 
@@ -89,7 +93,7 @@ def assign(ctx: RunContext) -> StepReport:
     Raises:
         CapacityError: more items than the code space holds; nothing is written.
     """
-    config = [ctx.generation, ctx.facts["codebook_hash"], _fused_id(ctx)]
+    config = [ctx.generation, ctx.facts["codebook_hash"], _fused_id(ctx), ctx.recipe.tokenizer.uniqueness]
     if ctx.unchanged("assign", inputs=["items"], outputs=["semantic_ids"], config=config):
         return StepReport(step="assign", skipped=True)
     model = load_generation(ctx)
@@ -122,28 +126,29 @@ def fused_vectors(ctx: RunContext, *, without: pa.ChunkedArray | None = None) ->
     return items, x_ND
 
 
-def load_generation(ctx: RunContext) -> ResidualKMeans:
+def load_generation(ctx: RunContext) -> Tokenizer:
     """Return the codebooks of the generation in force; `ArtifactError` where the file is not the one that the release names."""
     return _codebook(str(ctx.artifact("codebook.safetensors")), str(ctx.facts["codebook_hash"]))
 
 
 def _resolve(
-    ctx: RunContext, model: ResidualKMeans, items: pa.Table, x_ND: npt.NDArray[np.float32], published: pa.Table | None
+    ctx: RunContext, model: Tokenizer, items: pa.Table, x_ND: npt.NDArray[np.float32], published: pa.Table | None
 ) -> pa.Table:
     folder = ctx.warehouse.staging(ctx.run_id) / "assign"
-    vectors = pa.table({"item_id": items.column("item_id"), "vector": as_lists(x_ND)})
-    source = stage(vectors, folder / "input.parquet", rows_per_group=_VECTORS_PER_GROUP)
+    rows = with_facts(ctx, items, model.encode_needs).append_column("vector", as_lists(x_ND))
+    source = stage(rows, folder / "input.parquet", rows_per_group=_VECTORS_PER_GROUP)
     transform = EncodeVectors(str(ctx.artifact("codebook.safetensors")), str(ctx.facts["codebook_hash"]))
     files = ctx.engine.run(transform, source, folder / "output", label="codes", progress=ctx.progress)
     encoded = pa.concat_tables([pq.read_table(file) for file in files])
     assert encoded.column("item_id").to_pylist() == items.column("item_id").to_pylist(), "an engine lost or reordered rows"
     raw_NL = as_codes(encoded.column("codes"))
-    result = assign_unique(
+    result = make_unique(
+        ctx.recipe.tokenizer.uniqueness,
+        model,
         raw_NL,
         encoded.column("residual_norm").to_numpy(),
         item_hashes(items.column("item_id").to_pylist()),
-        centroids=model.centroids,
-        vectors_of=lambda rows: x_ND[rows],
+        latents_of=lambda rows: model.latents(x_ND[rows]),
         occupied_codes_ML=as_codes(published.column("codes")) if published else None,
     )
     return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)
@@ -163,6 +168,7 @@ def _semantic_id_rows(
             **levels,
             "sid": pa.array(format_sids(codes_NL), pa.string()),
             "sid_key": pa.nulls(num, pa.int64()) if keys is None else pa.array(keys, pa.int64()),
+            "modalities": _modalities(ctx, items),
             "raw_codes": as_code_lists(raw_NL),
             "moved": pa.array(result.moved_N),
             "move_cost": pa.array(result.move_cost_N, pa.float32()),
@@ -170,6 +176,13 @@ def _semantic_id_rows(
             "assigned_at": pa.array([ctx.now] * num, pa.timestamp("us", tz="UTC")),
         }
     )
+
+
+def _modalities(ctx: RunContext, items: pa.Table) -> pa.ListArray:
+    encoders = ctx.facts.get("encoders", {})
+    assert isinstance(encoders, dict)
+    embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
+    return present_modalities(items, embeddings, {modality: encoders[modality] for modality in ctx.recipe.encoders.fusion})
 
 
 def _published(ctx: RunContext) -> pa.Table | None:
@@ -190,24 +203,24 @@ def _fused_id(ctx: RunContext) -> str:
     return str(encoders["fused"])
 
 
-def _codebook_rows(model: ResidualKMeans, generation: str) -> pa.Table:
+def _codebook_rows(model: Tokenizer, generation: str) -> pa.Table:
     tables = [
         pa.table(
             {
-                "generation": pa.array([generation] * len(centroids_KD), pa.string()),
-                "level": pa.array([level] * len(centroids_KD), pa.int32()),
-                "code": pa.array(np.arange(len(centroids_KD)), pa.int32()),
-                "centroid": as_lists(centroids_KD),
-                "count": pa.array(model.counts[level], pa.int64()),
+                "generation": pa.array([generation] * len(counts_K), pa.string()),
+                "level": pa.array([level] * len(counts_K), pa.int32()),
+                "code": pa.array(np.arange(len(counts_K)), pa.int32()),
+                "centroid": as_lists(centroids_KE),
+                "count": pa.array(counts_K, pa.int64()),
             }
         )
-        for level, centroids_KD in enumerate(model.centroids)
+        for level, (centroids_KE, counts_K) in enumerate(model.codebooks())
     ]
     return pa.concat_tables(tables)
 
 
 @lru_cache(maxsize=2)
-def _codebook(path: str, digest: str) -> ResidualKMeans:
+def _codebook(path: str, digest: str) -> Tokenizer:
     model = load_codebook(Path(path))
     found = codebook_hash(model)
     if found != digest:

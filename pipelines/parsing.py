@@ -39,6 +39,8 @@ def parse_dataclass(kind: type[T], values: Mapping[str, object], *, path: str = 
 
 
 def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type annotation has no narrower type
+    if kind is Any:
+        return value
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _parse(next(a for a in arguments if a is not type(None)), value, path)

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sidlake.encoders.behaviour import BehaviourConfig
 from sidlake.encoders.text import TextEncoderConfig
@@ -21,12 +21,15 @@ from sidlake.generative.config import GenerativeConfig
 from sidlake.pipelines.parsing import parse_dataclass
 from sidlake.quality.gates import Gate
 from sidlake.tokenizers.errors import RecipeError
+from sidlake.tokenizers.registry import KINDS, tokenizer_class
+from sidlake.tokenizers.residual_kmeans import default_widths
 
 __all__ = [
     "Column",
     "EncodersConfig",
     "InteractionsConfig",
     "ItemsConfig",
+    "Method",
     "Modality",
     "Recipe",
     "Rule",
@@ -164,16 +167,18 @@ class SplitConfig:
             learned from neither, in both kinds, so that neither sessions nor the trainer's test items leak into the SIDs.
         max_history: items of history that a session or a training window may hold.
         max_sessions: sessions measured; above it a seeded sample.
+        pair_window: two training events of a user at most so many positions apart make a co-purchase pair.
     """
 
     kind: Literal["time", "leave_one_out"] = "time"
     holdout_days: int = 30
     max_history: int = 20
     max_sessions: int = 20_000
+    pair_window: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.holdout_days, self.max_history, self.max_sessions) < 1:
-            msg = f"split: holdout_days, max_history and max_sessions must be >= 1, got {self}"
+        if min(self.holdout_days, self.max_history, self.max_sessions, self.pair_window) < 1:
+            msg = f"split: holdout_days, max_history, max_sessions and pair_window must be >= 1, got {self}"
             raise RecipeError(msg)
 
 
@@ -201,16 +206,58 @@ class EncodersConfig:
             raise RecipeError(msg)
 
 
+Uniqueness = Literal["reassign", "append", "sinkhorn", "optimal", "none"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerConfig:
-    """The quantizer. Without `widths` they follow the number of items (`residual_kmeans.default_widths`)."""
+    """The tokenizer and how its codes are made unique.
 
-    kind: Literal["residual_kmeans"] = "residual_kmeans"
+    Attributes:
+        kind: name in `sidlake.tokenizers.registry`.
+        widths: codes per level; without them they follow the number of items (`residual_kmeans.default_widths`).
+        max_fit_rows: items to fit on at most; above it a seeded sample.
+        options: the kind's own settings: the other fields of its config class.
+        uniqueness: strategy of `sidlake.tokenizers.uniqueness`; ``none`` leaves collisions and cannot be published.
+        digits: width of the level that ``append`` adds.
+    """
+
+    kind: str = "residual_kmeans"
     widths: tuple[int, ...] | None = None
-    max_iterations: int = 25
     max_fit_rows: int = 1_000_000
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+    uniqueness: Uniqueness = "reassign"
+    digits: int = 256
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            msg = f"tokenizer.kind must be one of {sorted(KINDS)}, got {self.kind!r}"
+            raise RecipeError(msg)
+        own = {"widths", "seed", "max_fit_rows", "device"} & set(self.options)
+        if own:
+            msg = f"tokenizer.options: {sorted(own)} belong to [tokenizer] itself"
+            raise RecipeError(msg)
+
+    def settings(self, num_items: int, *, device: str) -> Any:  # noqa: ANN401  each kind has its own class
+        """Return the kind's config for `num_items` items; `RecipeError` for an option it does not have."""
+        common = {"widths": list(self.widths or default_widths(num_items)), "seed": self.seed, "max_fit_rows": self.max_fit_rows}
+        kind = tokenizer_class(self.kind)
+        try:
+            return parse_dataclass(kind.config_type, {**common, **self.options, "device": device}, path="tokenizer.options")
+        except ValueError as error:
+            msg = f"tokenizer {self.kind}: {error}"
+            raise RecipeError(msg) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """Where a recipe's encoders and tokenizer come from: a published system, and where this differs from its paper, and why."""
+
+    name: str
+    source: str
+    deviates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,6 +273,7 @@ class Recipe:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     gates: tuple[Gate, ...] = ()
     trainer: GenerativeConfig | None = None
+    method: Method | None = None
     folder: str = "."
 
     def __post_init__(self) -> None:
@@ -243,25 +291,74 @@ class Recipe:
         return Path(self.folder) / self.sources[source].path
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Return the recipe in the TOML file at `path`; `RecipeError` names the file, the key and what is allowed."""
+def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe:
+    """Return the recipe in the TOML file at `path`; `RecipeError` names the file, the key and what is allowed.
+
+    A recipe may say ``method = "methods/tiger.toml"``: its encoders and tokenizer are then those of that file, but for keys that it
+    sets itself. With the argument `method` (a path that starts anywhere) the method's keys win instead, as a comparison needs it;
+    what a method leaves open, such as the text model or the widths, stays the recipe's.
+    """
     path = Path(path)
+    values = _read_toml(path)
+    for key in ("folder", "source", "deviates"):
+        if key in values:
+            why = "paths start at the recipe's own folder" if key == "folder" else "it belongs to a method"
+            msg = f"recipe {path}: unknown key {key}: {why}"
+            raise RecipeError(msg)
+    named = values.pop("method", None)
+    if method is not None:
+        values = _under(values, _read_method(Path(method)))
+    elif named is not None:
+        values = _over(values, _read_method(path.parent / str(named)))
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_dataclass(Recipe, values | {"folder": str(path.parent)})
+    except (RecipeError, ValueError) as error:
+        where = f" with method {method or named}" if method or named else ""
+        msg = f"recipe {path}{where}: {error}"
+        raise RecipeError(msg) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"recipe {path}: {error.strerror}; give the path of a TOML file, such as recipes/online_retail.toml"
         raise RecipeError(msg) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"recipe {path}: not TOML: {error}"
         raise RecipeError(msg) from error
-    if "folder" in values:
-        msg = f"recipe {path}: unknown key folder: paths start at the recipe's own folder"
+
+
+_OF_METHODS = ("name", "source", "deviates", "encoders", "tokenizer")
+
+
+def _read_method(path: Path) -> dict[str, Any]:
+    values = _read_toml(path)
+    unknown = sorted(set(values) - set(_OF_METHODS))
+    if unknown:
+        msg = f"method {path}: unknown key {unknown[0]}; allowed here: {', '.join(_OF_METHODS)}"
         raise RecipeError(msg)
-    try:
-        return parse_dataclass(Recipe, values | {"folder": str(path.parent)})
-    except (RecipeError, ValueError) as error:
-        msg = f"recipe {path}: {error}"
-        raise RecipeError(msg) from error
+    return values
+
+
+def _under(recipe: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe with the method's encoders and tokenizer: how things are fused and quantized is all the method's."""
+    encoders = {name: value for name, value in recipe.get("encoders", {}).items() if name not in ("fusion", "fuse")}
+    tokenizer = {name: value for name, value in recipe.get("tokenizer", {}).items() if name in ("widths", "seed", "device")}
+    return _with_method(recipe, method, encoders | method.get("encoders", {}), tokenizer | method.get("tokenizer", {}))
+
+
+def _over(recipe: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
+    """Return the method's encoders and tokenizer with the recipe's own keys over them."""
+    encoders = method.get("encoders", {}) | recipe.get("encoders", {})
+    return _with_method(recipe, method, encoders, method.get("tokenizer", {}) | recipe.get("tokenizer", {}))
+
+
+def _with_method(
+    recipe: dict[str, Any], method: dict[str, Any], encoders: dict[str, Any], tokenizer: dict[str, Any]
+) -> dict[str, Any]:
+    about = {key: method[key] for key in ("name", "source", "deviates") if key in method}
+    return recipe | {"encoders": encoders, "tokenizer": tokenizer, "method": about}
 
 
 def digest_of(*parts: object) -> str:

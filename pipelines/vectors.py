@@ -8,7 +8,7 @@ Memory: 4 * D bytes per item for each matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,16 @@ import pyarrow as pa
 
 from sidlake.tokenizers.errors import ContractError
 
-__all__ = ["as_code_lists", "as_codes", "as_lists", "as_matrix", "embedding_rows", "matrix_for", "missing_rows"]
+__all__ = [
+    "as_code_lists",
+    "as_codes",
+    "as_lists",
+    "as_matrix",
+    "embedding_rows",
+    "matrix_for",
+    "missing_rows",
+    "present_modalities",
+]
 
 
 def as_matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
@@ -107,3 +116,21 @@ def matrix_for(
     where = found["__row"].to_numpy()
     x_ND[where], present_N[where] = vectors_MD, True
     return x_ND, present_N
+
+
+BY_ITEM = ("behaviour",)
+"""Modalities that belong to the item, whatever its content is now."""
+
+
+def present_modalities(items: pa.Table, embeddings: pl.LazyFrame, encoders: Mapping[str, str]) -> pa.ListArray:
+    """Return list<string>: for each of `items` (item_id, content_hash) those of `encoders` (by modality) that have embedded it."""
+    wanted = pl.from_arrow(items.select(["item_id", "content_hash"]))
+    assert isinstance(wanted, pl.DataFrame)
+    columns = []
+    for modality, encoder_id in encoders.items():
+        by = ["item_id"] if modality in BY_ITEM else ["item_id", "content_hash"]
+        rows = embeddings.filter((pl.col("modality") == modality) & (pl.col("encoder_id") == encoder_id)).select(by).unique()
+        has = wanted.lazy().join(rows.with_columns(pl.lit(modality).alias("has")), on=by, how="left", maintain_order="left")
+        columns.append(has.select(pl.col("has").alias(modality)).collect()[modality])
+    lists = pl.DataFrame(columns).select(pl.concat_list(pl.all()).list.drop_nulls().alias("modalities"))
+    return lists["modalities"].to_arrow().cast(pa.list_(pa.string()))

@@ -28,6 +28,7 @@ def items(names: list[str], title: str = "thing") -> pa.Table:
     rows = [
         {
             "item_id": name, "title": f"{title} {name}", "text": "t", "category": ["a", "b"], "price": 1.5, "image": None,
+            "image_uri": None,
             "content_hash": "00", "first_seen": NOW, "updated_at": NOW,
         }
         for name in names
@@ -46,6 +47,7 @@ def semantic_ids(names: list[str], codes: list[list[int]], *, generation: str = 
                 "item_id": name, "generation": generation, "codes": code,
                 **{f"code_{level}": value for level, value in enumerate(code)},
                 "sid": "".join(f"<{chr(97 + level)}_{value}>" for level, value in enumerate(code)), "sid_key": key,
+                "modalities": ["text"],
                 "raw_codes": code, "moved": False, "move_cost": 0.0, "residual_norm": 0.5, "assigned_at": NOW,
             }
         )  # fmt: skip

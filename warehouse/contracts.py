@@ -37,6 +37,7 @@ def semantic_ids_schema(num_levels: int) -> pa.Schema:
                 "the SID as one number, mixed radix; null where the code space exceeds 63 bits",
                 nullable=True,
             ),
+            _field("modalities", pa.list_(pa.string()), "modalities that the item's vector was made of when the SID was assigned"),
             _field("raw_codes", pa.list_(pa.int32()), "the nearest codes, before collisions were resolved"),
             _field("moved", pa.bool_(), "whether resolving a collision changed the codes"),
             _field("move_cost", pa.float32(), "growth of the reconstruction error (Euclidean norm) by moving; 0 where not moved"),
@@ -55,6 +56,12 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("category", pa.list_(pa.string()), "category path, general to specific", nullable=True),
             _field("price", pa.float64(), "price in the source's currency", nullable=True),
             _field("image", pa.binary(), "picture bytes", nullable=True),
+            _field(
+                "image_uri",
+                pa.string(),
+                "where the picture is, in sources that name pictures",
+                nullable=True,
+            ),
             _field("content_hash", pa.string(), "128-bit BLAKE2b of the encoded content, hex; a changed hash means: embed again"),
             _field("first_seen", _TIMESTAMP, "first event, or first release where the source has no dates", nullable=True),
             _field("updated_at", _TIMESTAMP, "when this content was first ingested"),
@@ -85,7 +92,7 @@ CONTRACTS: dict[str, pa.Schema] = {
     "item_embeddings": pa.schema(
         [
             _field("item_id", pa.string(), "the item"),
-            _field("modality", pa.string(), "text, image, behaviour or fused"),
+            _field("modality", pa.string(), "text, image, behaviour, a precomputed table's name, or fused"),
             _field("encoder_id", pa.string(), "encoder with the hash of its weights and settings"),
             _field("content_hash", pa.string(), "hash of what was encoded"),
             _field("vector", pa.list_(pa.float32()), "the embedding; finite"),
@@ -96,7 +103,11 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("generation", pa.string(), "the generation"),
             _field("level", pa.int32(), "level, 0 is coarsest"),
             _field("code", pa.int32(), "code within the level"),
-            _field("centroid", pa.list_(pa.float32()), "the code's vector; a SID's centroids add up to its reconstruction"),
+            _field(
+                "centroid",
+                pa.list_(pa.float32()),
+                "the code's vector in the tokenizer's latent space",
+            ),
             _field("count", pa.int64(), "items whose raw code this is, at fit time"),
         ]
     ),
