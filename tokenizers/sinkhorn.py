@@ -1,11 +1,11 @@
 """Unique codes by entropic optimal transport over the last level, as LC-Rec and LETTER do, with a finish that proves unique.
 
-Up to 20 rounds: the items of a crowded prefix are spread evenly over its free codes (Sinkhorn, entropy 0.003 of the normalised
-distances, 50 iterations, as LC-Rec's code has them), each takes the code it got most of, and of several at one code the nearest
-stays. The published method leaves what collides after the last round as it is (11 duplicates in LETTER's Beauty index); here it is
-reassigned. LC-Rec: Zheng et al. 2024, arXiv 2311.09049; LETTER: Wang et al. 2024, arXiv 2405.07314.
+Up to 20 rounds: all items that collide are spread over the last level's codes so that each code serves equally many of them
+(Sinkhorn, entropy 0.003 of the distances scaled to [-1, 1], 50 iterations, as LC-Rec's code has them), and each takes the code it
+got most of. The published method leaves what collides after the last round as it is (11 duplicates in LETTER's Beauty index); here
+it is reassigned. An item moves although it was the nearest of its code: that is the method, and it costs more than `collisions`.
 
-Shapes: C items of a prefix, F free codes.
+LC-Rec: Zheng et al. 2024, arXiv 2311.09049; LETTER: Wang et al. 2024, arXiv 2405.07314. Shapes: C items that collide, K codes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sidlake.tokenizers.collisions import Assignment, VectorsOf
-from sidlake.tokenizers.contests import Contest, contests, finish
-from sidlake.tokenizers.increments import Implicit
-from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array
+from sidlake.tokenizers.collisions import Assignment, VectorsOf, check_codes, prefix_ids
+from sidlake.tokenizers.contests import RawCodes, finish
+from sidlake.tokenizers.increments import Implicit, Levels
+from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, squared_distances_f64
 
 __all__ = ["sinkhorn_codes", "transport_plan"]
 
 _ROUNDS = 20
 _EPSILON = 0.003
 _ITERATIONS = 50
+_MAX_ROWS = 16_384  # rows spread together: 32 MiB of costs at 256 codes
 
 
 def sinkhorn_codes(
@@ -35,46 +36,62 @@ def sinkhorn_codes(
     vectors_of: VectorsOf,
     occupied_codes_ML: Int32Array | None = None,
 ) -> Assignment:
-    """Return unique SIDs, crowded prefixes spread by transport; arguments and errors of `assign_unique`."""
-    raw, prefixes = contests(
-        raw_codes_NL, norms_N, hashes_N, centroids=centroids, vectors_of=vectors_of, occupied_codes_ML=occupied_codes_ML
-    )
-    placed: dict[int, int] = {}
-    for contest in prefixes:
-        placed |= _spread(contest)
+    """Return unique SIDs, colliding items spread by transport; arguments and errors of `assign_unique`."""
+    space: Levels | Implicit = centroids if isinstance(centroids, Implicit) else Levels(centroids)
+    occupied = np.empty((0, len(space.widths)), np.int32) if occupied_codes_ML is None else occupied_codes_ML
+    check_codes(raw_codes_NL, norms_N, hashes_N, occupied, space.widths)
+    codes_NL = raw_codes_NL.astype(np.int32, copy=True)
+    touched_N = np.zeros(len(codes_NL), dtype=bool)
+    for _ in range(_ROUNDS):
+        rows = _colliding(codes_NL, occupied, space.widths)
+        if not len(rows):
+            break
+        touched_N[rows] = True
+        by_hash = rows[np.lexsort((rows, hashes_N[rows]))]
+        for block in np.array_split(by_hash, -(-len(by_hash) // _MAX_ROWS)):
+            codes_NL[block, -1] = transport_plan(_costs(block, codes_NL, space, vectors_of)).argmax(axis=1)
+    touched_N[_colliding(codes_NL, occupied, space.widths)] = True
+    settled = np.setdiff1d(np.flatnonzero(touched_N), _colliding(codes_NL, occupied, space.widths))
+    placed = dict(zip(settled.tolist(), codes_NL[settled, -1].tolist(), strict=True))
+    raw = RawCodes(codes_NL=raw_codes_NL, norms_N=norms_N, hashes_N=hashes_N, contested=np.flatnonzero(touched_N))
     return finish(raw, placed, centroids=centroids, vectors_of=vectors_of, occupied_codes_ML=occupied_codes_ML)
 
 
-def transport_plan(cost_CF: Float64Array, *, epsilon: float = _EPSILON, iterations: int = _ITERATIONS) -> Float64Array:
-    """Return plan_CF, rows summing to 1/C and columns to nearly 1/F, for costs scaled to [-1, 1] about their middle.
+def transport_plan(cost_CK: Float64Array, *, epsilon: float = _EPSILON, iterations: int = _ITERATIONS) -> Float64Array:
+    """Return plan_CK, rows summing to 1/C and columns to nearly 1/K, for costs scaled to [-1, 1] about their middle.
 
     >>> transport_plan(np.array([[0.0, 1.0], [1.0, 0.0]])).round(3).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    low, high = cost_CF.min(), cost_CF.max()
-    scaled = (cost_CF - (high + low) / 2) / max((high - low) / 2, np.finfo(np.float64).tiny)
+    low, high = cost_CK.min(), cost_CK.max()
+    scaled = (cost_CK - (high + low) / 2) / max((high - low) / 2, np.finfo(np.float64).tiny)
     log_plan = -scaled / epsilon
     for _ in range(iterations):  # in logarithms: exp(-1/0.003) is no number
-        log_plan -= _log_sum(log_plan, axis=0) + np.log(cost_CF.shape[1])
-        log_plan -= _log_sum(log_plan, axis=1) + np.log(cost_CF.shape[0])
+        log_plan -= _log_sum(log_plan, axis=0) + np.log(cost_CK.shape[1])
+        log_plan -= _log_sum(log_plan, axis=1) + np.log(cost_CK.shape[0])
     plan: Float64Array = np.exp(log_plan)
     return plan
 
 
-def _spread(contest: Contest) -> dict[int, int]:
-    """Return the codes of the contest's rows that found one of their own."""
-    placed: dict[int, int] = {}
-    rows, codes = np.arange(len(contest.rows)), np.arange(len(contest.free))
-    for _ in range(_ROUNDS):
-        if not len(rows) or not len(codes):
-            break
-        cost_CF = contest.squared_CF[np.ix_(rows, codes)]
-        chosen = transport_plan(cost_CF).argmax(axis=1)
-        order = np.lexsort((rows, cost_CF[np.arange(len(rows)), chosen], chosen))
-        winners = order[np.diff(chosen[order], prepend=-1) != 0]
-        placed |= zip(contest.rows[rows[winners]].tolist(), contest.free[codes[chosen[winners]]].tolist(), strict=True)
-        rows, codes = np.delete(rows, winners), np.delete(codes, chosen[winners])
-    return placed
+def _colliding(codes_NL: Int32Array, occupied_ML: Int32Array, widths: tuple[int, ...]) -> Int64Array:
+    """Return the rows whose SID another row or a published item has, ascending."""
+    everyone = np.concatenate([codes_NL, occupied_ML])
+    leaf_T = prefix_ids(everyone, widths) * widths[-1] + everyone[:, -1]
+    _, inverse, counts = np.unique(leaf_T, return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[inverse[: len(codes_NL)]] > 1)
+
+
+def _costs(rows: Int64Array, codes_NL: Int32Array, space: Levels | Implicit, vectors_of: VectorsOf) -> Float64Array:
+    """Return squared_CK, the distances of the rows' last residuals to every last-level code under their prefix."""
+    ascending = np.argsort(rows)
+    residual = np.empty((len(rows), space.dim), dtype=np.float32)
+    residual[ascending] = vectors_of(rows[ascending])
+    for level in range(len(space.widths) - 1):
+        residual = space.step(residual, level, codes_NL[rows])
+    if isinstance(space, Levels):
+        return squared_distances_f64(residual, space.index([0] * (len(space.widths) - 1)).centroids_KD)
+    own = [space.index(prefix).centroids_KD for prefix in codes_NL[rows, :-1].tolist()]
+    return np.concatenate([squared_distances_f64(row[None], candidates) for row, candidates in zip(residual, own, strict=True)])
 
 
 def _log_sum(values: Float64Array, *, axis: int) -> Float64Array:
