@@ -4,9 +4,10 @@ import dagster as dg
 
 from sidlake.assets.catalog import catalog
 from sidlake.assets.checks import CHECKS
+from sidlake.assets.comparison import comparisons_for
 from sidlake.assets.embeddings import behaviour_embeddings, fused_embeddings, text_embeddings
 from sidlake.assets.features import sid_trie, user_sequences
-from sidlake.assets.jobs import EXECUTOR, refresh, retrain
+from sidlake.assets.jobs import EXECUTOR, compare, refresh, retrain
 from sidlake.assets.quality import sid_quality
 from sidlake.assets.release import release
 from sidlake.assets.resources import SidlakeResource, settings_from
@@ -32,9 +33,10 @@ defs = dg.Definitions(
         sid_quality,
         release,
         recommender,
+        *comparisons_for(_SETTINGS),
     ],
     asset_checks=CHECKS,
-    jobs=[refresh, retrain],
+    jobs=[refresh, retrain, compare],
     schedules=schedules_for(_SETTINGS),
     sensors=[source_sensor_for(_SETTINGS)],
     resources={"sidlake": SidlakeResource(warehouse=_SETTINGS.warehouse, recipe=_SETTINGS.recipe, engine=_SETTINGS.engine)},

@@ -35,6 +35,9 @@ WarehouseOption = Annotated[Path, typer.Option("--warehouse", "-w", envvar="SIDL
 RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 _MAX_CELL = 48  # characters of a value that a table shows; --json shows all
+_COMPARED = ["method", "status", "raw_collision_rate", "unique_share", "moved_share", "mean_move_cost", "lowest_utilisation"]
+_COMPARED += ["reconstruction_error", "ehr_raw", "ehr_unmoved", "ehr_reconstructed"]
+_COMPARED_TIMES = ["embed_seconds", "fit_seconds", "assign_seconds"]
 DEFAULT_WAREHOUSE = Path("warehouse")
 DEFAULT_RECIPE = Path("recipes/online_retail.toml")
 
@@ -81,6 +84,33 @@ def run(
     reports = run_job(ctx)
     if as_json:
         _print_json([{"step": r.step, "skipped": r.skipped, "rows": r.rows, "details": r.details} for r in reports])
+
+
+@app.command()
+def compare(
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods by name or file; all beside the recipe, if none.")] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make and measure semantic IDs by several methods on the recipe's catalogue; publishes nothing.
+
+    Example: sidlake compare grid tiger sidlake --recipe recipes/online_retail.toml
+    """
+    from dataclasses import asdict
+
+    from sidlake.pipelines.comparison import compare as compare_methods
+    from sidlake.pipelines.comparison import method_paths
+    from sidlake.pipelines.progress import Progress
+
+    console = Console(stderr=True, soft_wrap=True)
+    rows = compare_methods(recipe, method_paths(recipe, methods or ()), warehouse, progress=Progress(console))
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    _print_rows("methods", [*_COMPARED, *_COMPARED_TIMES], [asdict(row) for row in rows])
+    if not any(row.status == "ok" for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -29,7 +29,7 @@ from sidlake.pipelines.split import ordered_events, training_events
 from sidlake.pipelines.vectors import embedding_rows, matrix_for, missing_rows
 from sidlake.tokenizers.errors import EncoderError, NotFoundError
 
-__all__ = ["EmbedText", "embed_behaviour", "embed_text", "fuse", "load_fusion"]
+__all__ = ["EMBEDDING_STEPS", "EmbedText", "embed_behaviour", "embed_text", "fuse", "load_fusion"]
 
 _TEXTS_PER_GROUP = 4096
 _KEYS = ["item_id", "content_hash"]
@@ -92,15 +92,17 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
         users_N.tobytes() + items_N.tobytes() + "\n".join(items.column("item_id").to_pylist()).encode()
     ).hexdigest()
     encoder_id = behaviour_id(config, digest)
-    result = fit_behaviour(users_N, items_N, len(items), config)
-    present = items.filter(pa.array(result.present_I))
-    rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ID[result.present_I])
-    new = _only_new(rows, _head(ctx), encoder_id)
-    if len(new):
-        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", new, run_id=ctx.run_id)
+    added = 0
+    known = _num_embedded(_head(ctx), encoder_id)  # all or none: one commit appends them, and the encoder's id covers its input
+    if not known:
+        result = fit_behaviour(users_N, items_N, len(items), config)
+        present = items.filter(pa.array(result.present_I))
+        rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ID[result.present_I])
+        added = len(rows)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
     ctx.note(encoders=_encoders(ctx) | {"behaviour": encoder_id})
-    details = {"encoder": encoder_id, "events": len(events), "items_without_behaviour": len(items) - len(present)}
-    return StepReport(step="embed_behaviour", rows={"item_embeddings": len(new)}, details=details)
+    details = {"encoder": encoder_id, "events": len(events), "items_without_behaviour": len(items) - known - added}
+    return StepReport(step="embed_behaviour", rows={"item_embeddings": added}, details=details)
 
 
 def fuse(ctx: RunContext) -> StepReport:
@@ -129,6 +131,10 @@ def fuse(ctx: RunContext) -> StepReport:
     return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **coverage})
 
 
+EMBEDDING_STEPS = (embed_text, embed_behaviour, fuse)
+"""What makes the fused vectors, in order."""
+
+
 def load_fusion(ctx: RunContext) -> Fusion:
     """Return the fusion of the generation in force."""
     fusion_id = _encoders(ctx).get("fused")
@@ -153,11 +159,10 @@ def _indexed(events: pl.DataFrame, item_ids: pa.ChunkedArray) -> tuple[npt.NDArr
     return users_N, rows.to_numpy().astype(np.int64)
 
 
-def _only_new(rows: pa.Table, embeddings: pl.LazyFrame | None, encoder_id: str) -> pa.Table:
+def _num_embedded(embeddings: pl.LazyFrame | None, encoder_id: str) -> int:
     if embeddings is None:
-        return rows
-    have = embeddings.filter(pl.col("encoder_id") == encoder_id).select("item_id").collect()["item_id"].to_arrow().cast(pa.string())
-    return rows.filter(pa.compute.invert(pa.compute.is_in(rows.column("item_id"), value_set=have)))
+        return 0
+    return int(embeddings.filter(pl.col("encoder_id") == encoder_id).select(pl.len()).collect().item())
 
 
 def _head(ctx: RunContext) -> pl.LazyFrame | None:

@@ -52,7 +52,8 @@ def measure(
     Between them: moved_share (share of items whose codes changed) and mean_move_cost (mean over moved items of ‖x − r_final‖ −
     ‖x − r_raw‖, Euclidean; 0 where none moved).
     With a scorable session, hit rates at `k`: ehr_raw (the vectors), ehr_quantized (decoded raw codes, as decode returns them),
-    ehr_reconstructed (decoded final codes, through `to_input_space` if given; without it only the codes differ from ehr_quantized);
+    ehr_reconstructed (decoded final codes, through `to_input_space` if given; without it only the codes differ from ehr_quantized),
+    ehr_unmoved (raw codes by the way of ehr_reconstructed: the difference is what uniqueness cost);
     each with _ci_half_width (95 %) and _tie_rate; ehr_random_floor and ehr_num_sessions. Ties are broken by `vectors_ND`.
     Raises ValueError where shapes disagree, there are no items, or a code is outside its level.
     """
@@ -133,10 +134,14 @@ def _hit_rate_metrics(
     quantized = embedding_hit_rate(_decode_distinct(raw_codes_NL, decode), sessions, k=k, tie_break_ND=vectors_ND)
     back = decode if to_input_space is None else lambda codes: to_input_space(decode(codes))
     reconstructed = embedding_hit_rate(_decode_distinct(codes_NL, back), sessions, k=k, tie_break_ND=vectors_ND)
+    unmoved = quantized
+    if to_input_space is not None:
+        unmoved = embedding_hit_rate(_decode_distinct(raw_codes_NL, back), sessions, k=k, tie_break_ND=vectors_ND)
     return [
         *_hit_rate("ehr_raw", raw),
         *_hit_rate("ehr_quantized", quantized),
         *_hit_rate("ehr_reconstructed", reconstructed),
+        Metric(metric="ehr_unmoved", value=unmoved.value),
         Metric(metric="ehr_random_floor", value=raw.random_floor),
         Metric(metric="ehr_num_sessions", value=float(raw.num_sessions)),
     ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -28,6 +30,8 @@ GRAPH = {
     ),
     "recommender": ("training", ["release", "semantic_ids", "sid_trie", "user_sequences"]),
 }  # fmt: skip
+METHODS = [path.stem.replace("-", "_") for path in (Path(__file__).parent.parent / "recipes" / "methods").glob("*.toml")]
+GRAPH |= {f"comparison/{method}": ("comparison", []) for method in METHODS}
 
 CHECKS = {
     "items": ["unique_ids"],
@@ -85,8 +89,13 @@ def test_each_law_and_gate_has_a_blocking_check():
 
 def test_retrain_runs_everything_and_refresh_learns_nothing_new():
     selected = {name: _keys(defs.resolve_job_def(name)) for name in ("refresh", "retrain")}
-    assert selected["retrain"] == set(GRAPH)
-    assert selected["refresh"] == set(GRAPH) - LEARNED
+    published = {key for key, (group, _) in GRAPH.items() if group != "comparison"}
+    assert selected["retrain"] == published
+    assert selected["refresh"] == published - LEARNED
+
+
+def test_compare_runs_the_comparisons_and_nothing_that_is_published():
+    assert _keys(defs.resolve_job_def("compare")) == {key for key, (group, _) in GRAPH.items() if group == "comparison"}
 
 
 @pytest.mark.parametrize("name", ["refresh", "retrain"])

@@ -103,7 +103,7 @@ def contests(
 ) -> tuple[RawCodes, Iterator[Contest]]:
     """Return the raw codes and, one by one, the contests of the prefixes where raw codes collide, also with published SIDs.
 
-    All items of such a prefix take part, also those alone on their code. Raises as `assign_unique` does.
+    All items of such a prefix take part, also those alone on their code; full prefixes are left out. Raises as `assign_unique`.
     """
     space: Levels | Implicit = centroids if isinstance(centroids, Implicit) else Levels(centroids)
     width = space.widths[-1]
@@ -124,6 +124,8 @@ def contests(
             prefix = int(prefix_T[rows[0]])
             held = taken[np.searchsorted(taken, prefix * width) : np.searchsorted(taken, (prefix + 1) * width)] - prefix * width
             free = np.setdiff1d(np.arange(width), held)
+            if not len(free):
+                continue
             ascending = np.argsort(rows)
             residual = np.empty((len(rows), space.dim), dtype=np.float32)
             residual[ascending] = vectors_of(rows[ascending])
