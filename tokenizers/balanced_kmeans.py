@@ -189,7 +189,8 @@ def _costs(x_ND: Float32Array, centroids_KD: Float32Array) -> Float64Array:
 
 def _offsets(prices_K: Float64Array) -> Float32Array:
     """Return the roots of the prices above the lowest."""
-    return np.sqrt(prices_K - prices_K.min()).astype(np.float32)
+    offsets: Float32Array = np.sqrt(prices_K - prices_K.min()).astype(np.float32)
+    return offsets
 
 
 def _widened(x_ND: Float32Array, num_columns: int) -> Float32Array:

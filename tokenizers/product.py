@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,7 @@ class Product(AdditiveTokenizer):
 
     kind = "product"
     ordered = False
-    config_type: type[Any] = ProductConfig
+    config_type: ClassVar[type[Any]] = ProductConfig
 
     @property
     def dim(self) -> int:
