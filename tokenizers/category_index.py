@@ -1,4 +1,4 @@
-"""Category index: an item's path in the category tree, a level of the tree per code, then a hash to tell items apart ("SemID" in P5).
+"""Category index: an item's path in the category tree, one level per code, then a hash to tell items apart ("SemID" in P5).
 
 Children of a category are numbered by how many of the fit's items they hold, the largest first, then by name. A path that ends
 early goes on with empty names, which are numbered like others. Children beyond a level's width, and categories that the fit never
@@ -48,7 +48,7 @@ class CategoryIndexConfig(IndexConfig):
 class CategoryIndex(ItemIndex):
     """Codes by category.
 
-    `learned` holds per level ``paths.<level>``, hashes of the paths that have a code of their own, ascending, and ``codes.<level>``.
+    `learned` holds per level ``paths.<level>``, hashes of paths that have a code of their own, ascending, and ``codes.<level>``.
     """
 
     kind = "category_index"

@@ -2,8 +2,8 @@
 
 The fit's items, in the order of (first seen, hash), share the code space evenly: at each level equal stretches of that order, give
 or take an item, get one code after the other. (P5 numbers items 1001, 1002, … and leaves their spelling to a text tokenizer; plain
-numbers here would have the same first codes for all.) A new item gets the number of the fit's first item that is not before it; items
-later than all of them share the last one, and uniqueness has to tell them apart. The artifact holds 16 bytes per item of the fit.
+numbers here would have the same first codes for all.) A new item gets the number of the fit's first item that is not before it;
+items later than all of them share the last one, and uniqueness has to tell them apart. The artifact holds 16 bytes per item.
 
 Shape suffixes: N rows, M items of the fit, L levels.
 """

@@ -1,7 +1,7 @@
 """Spectral clustering of a graph: nodes that many edges join come together.
 
-The leading eigenvectors of the normalised adjacency matrix, degrees raised by their mean, which keeps stray pairs and long tails from
-taking clusters of their own (regularised spectral clustering; Qin & Rohe 2013); rows scaled to length one (Ng, Jordan & Weiss
+The leading eigenvectors of the normalised adjacency matrix, degrees raised by their mean, which keeps stray pairs and long tails
+from taking clusters of their own (regularised spectral clustering; Qin & Rohe 2013); rows scaled to length one (Ng, Jordan & Weiss
 2001); k-means. Deterministic: ARPACK starts from a seeded vector, and LAPACK keeps to one thread.
 
 Shape suffixes: I nodes, E eigenvectors.
