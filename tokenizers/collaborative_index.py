@@ -11,6 +11,7 @@ Shape suffixes: N rows, D dimensions, L levels, P pairs, M items of the fit, G n
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from sidlake.tokenizers.additive import code_means
+from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.item_index import Hashes, IndexConfig, ItemIndex, hashed_codes
 from sidlake.tokenizers.kmeans import fit_kmeans
 from sidlake.tokenizers.nearest import Float32Array, Int32Array, Int64Array, nearest_codes
@@ -31,7 +33,7 @@ class CollaborativeIndex(ItemIndex):
     """Codes by place in the tree.
 
     `learned` holds ``keys`` (the fit's item hashes, ascending), ``codes`` (their codes_ML), and per level but the last
-    ``means.<level>`` [G, D] of the nodes, siblings side by side, and ``starts.<level>``, where each parent's children begin.
+    ``means.<level>`` [G, D] of the nodes, siblings side by side, and ``starts.<level>``, where each parent's children begin; ``pairs`` says what the tree was made of.
     """
 
     kind = "collaborative_index"
@@ -40,6 +42,9 @@ class CollaborativeIndex(ItemIndex):
     @classmethod
     def _learn(cls, x_ND: Float32Array, hashes_N: Hashes, facts: ItemFacts, config: IndexConfig) -> dict[str, npt.NDArray[Any]]:
         assert facts.pairs_P2 is not None
+        if not len(facts.pairs_P2):
+            msg = f"{cls.kind} learns from items taken together, and there is no such pair among the {len(x_ND)} rows of the fit"
+            raise FitError(msg, kind=cls.kind, pairs=0)
         graph = _graph(facts.pairs_P2, len(x_ND))
         codes_NL = np.zeros((len(x_ND), len(config.widths)), dtype=np.int32)
         parts = [np.arange(len(x_ND))]
@@ -61,7 +66,14 @@ class CollaborativeIndex(ItemIndex):
         for rows in parts:
             codes_NL[rows, -1] = cls._last_codes(hashes_N[rows], config)
         keys, first = np.unique(hashes_N, return_index=True)
-        return learned | {"keys": keys, "codes": codes_NL[first]}
+        about = json.dumps({"pairs": len(facts.pairs_P2), "window": facts.pairs_window}).encode()
+        return learned | {"keys": keys, "codes": codes_NL[first], "pairs": np.frombuffer(about, dtype=np.uint8).copy()}
+
+    @property
+    def pairs_window(self) -> tuple[str, str] | None:
+        """The first and last instant of the events that the pairs came from, as the fit was told."""
+        window = json.loads(self.learned["pairs"].tobytes())["window"]
+        return tuple(window) if window else None
 
     def _codes(self, x_ND: Float32Array, hashes_N: Hashes, facts: ItemFacts) -> Int32Array:
         keys_M = self.learned["keys"]
