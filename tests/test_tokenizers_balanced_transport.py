@@ -57,13 +57,20 @@ def test_where_sizes_differ_the_first_clusters_are_larger():
     assert equal_sizes(11, 4).tolist() == [3, 3, 3, 2]
 
 
-def test_annealing_comes_near_whatever_the_scales():
+def test_sizes_come_out_equal_whatever_the_scales():
     rng = np.random.default_rng(0)
     x = np.repeat(rng.normal(size=(6, 2)) * 100, [200, 100, 50, 25, 13, 12], axis=0) + 0.01 * rng.normal(size=(400, 2))
     costs = np.square(x[:, None] - x[rng.choice(400, 8, replace=False)]).sum(axis=2)
-    prices = annealed_prices(costs, equal_sizes(400, 8), coldest=0.02, cooling=2.0, rounds=10)
-    before, after = (np.abs(np.bincount((costs + p).argmin(axis=1), minlength=8) - 50).sum() for p in (0, prices))
-    assert after < before / 2
+    prices, _ = balanced_prices(costs, equal_sizes(400, 8))
+    assert np.bincount(costs.argmin(axis=1), minlength=8).max() > 100
+    assert np.bincount((costs + prices).argmin(axis=1), minlength=8).tolist() == [50] * 8
+
+
+def test_annealing_comes_near():
+    costs, sizes = costs_of(4000, 10, 0), equal_sizes(4000, 10)
+    prices = annealed_prices(costs, sizes, coldest=0.02, cooling=2.0, rounds=5)
+    before, after = (np.abs(np.bincount((costs + p).argmin(axis=1), minlength=10) - 400).sum() for p in (0, prices))
+    assert after < before / 10
 
 
 def test_steps_that_see_nothing_but_sizes_come_near_too():

@@ -102,7 +102,7 @@ def test_new_items_go_down_to_the_nearest_means(kind):
 
 
 def test_items_that_nobody_took_with_others_go_to_the_nearest_child():
-    x, group, facts = communities()
+    x, _, facts = communities()
     alone = np.array([3, 45, 99])
     pairs = facts.pairs_P2[~np.isin(facts.pairs_P2, alone).any(axis=1)]
     model = CollaborativeIndex.fit(

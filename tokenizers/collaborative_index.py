@@ -32,8 +32,9 @@ __all__ = ["CollaborativeIndex"]
 class CollaborativeIndex(ItemIndex):
     """Codes by place in the tree.
 
-    `learned` holds ``keys`` (the fit's item hashes, ascending), ``codes`` (their codes_ML), and per level but the last
-    ``means.<level>`` [G, D] of the nodes, siblings side by side, and ``starts.<level>``, where each parent's children begin; ``pairs`` says what the tree was made of.
+    `learned` holds ``keys`` (the fit's item hashes, ascending), ``codes`` (their codes_ML), per level but the last
+    ``means.<level>`` [G, D] of the nodes, siblings side by side, and ``starts.<level>``, where each parent's children begin, and
+    ``pairs``, which says what the tree was made of.
     """
 
     kind = "collaborative_index"
