@@ -1,7 +1,7 @@
 """Sequential index: items numbered by when they were first seen, spelled so that neighbours in time share prefixes ("SID" in P5).
 
 The fit's items, in the order of (first seen, hash), share the code space evenly: at each level equal stretches of that order, give
-or take two items, get one code after the other. (P5 numbers items 1001, 1002, … and leaves their spelling to a text tokenizer; plain
+or take two items, get one code after the other. (P5 numbers items 1001, 1002, … and leaves spelling to a text tokenizer; plain
 numbers here would have the same first codes for all.) A new item gets the number of the fit's first item that is not before it;
 items later than all of them share the last one, and uniqueness has to tell them apart. The artifact holds 16 bytes per item.
 
