@@ -61,14 +61,15 @@ def test_random_codes_fill_every_level_and_collide_as_chance_has_it():
 
 def test_a_code_adds_the_mean_of_what_the_codes_before_it_leave():
     x, facts = items()
-    model = RandomIndex.fit(x, IndexConfig(widths=(5, 4)), facts=facts)
+    model = RandomIndex.fit(x, IndexConfig(widths=(5, 4, 3)), facts=facts)
     codes = model.encode(x, facts=facts)
-    first = np.stack([x[codes[:, 0] == code].mean(axis=0) for code in range(5)])
-    rest = x - first[codes[:, 0]]
-    second = np.stack([rest[codes[:, 1] == code].mean(axis=0) for code in range(4)])
-    assert np.allclose(model.increments([]), first, atol=1e-6)
-    assert np.allclose(model.decode(codes), first[codes[:, 0]] + second[codes[:, 1]], atol=1e-6)
-    assert np.array_equal(model.counts[0], np.bincount(codes[:, 0], minlength=5))
+    rest, decoded = x, np.zeros_like(x)
+    for level, width in enumerate((5, 4, 3)):
+        means = np.stack([rest[codes[:, level] == code].mean(axis=0) for code in range(width)])
+        rest, decoded = rest - means[codes[:, level]], decoded + means[codes[:, level]]
+        assert np.allclose(model.increments([0] * level), means, atol=1e-6)
+        assert np.array_equal(model.counts[level], np.bincount(codes[:, level], minlength=width))
+    assert np.allclose(model.decode(codes), decoded, atol=1e-6)
 
 
 def test_codes_without_items_add_the_mean_of_all():
