@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -128,12 +129,15 @@ def comparison_folder(warehouse: Path, catalogue: str) -> Path:
 
 def _run(ctx: RunContext, name: str) -> Compared:
     tokenizer, about = ctx.recipe.tokenizer, ctx.recipe.method
-    known = {
-        "source": about.source if about else "",
-        "deviates": " ".join(about.deviates) if about else "",
-        "kind": tokenizer.kind,
-        "uniqueness": tokenizer.uniqueness,
-    }
+    row = Compared(
+        method=name,
+        status="ok",
+        source=about.source if about else "",
+        deviates=" ".join(about.deviates) if about else "",
+        kind=tokenizer.kind,
+        uniqueness=tokenizer.uniqueness,
+        ordered=tokenizer_class(tokenizer.kind).ordered,
+    )
     _timed(ctx, ingest_sources)
     try:
         embed = sum(_timed(ctx, step)[1] for step in EMBEDDING_STEPS)
@@ -142,14 +146,11 @@ def _run(ctx: RunContext, name: str) -> Compared:
         _timed(ctx, check_quality)
     except SidlakeError as error:
         ctx.progress.say(f"{name}: {error}")
-        return Compared(method=name, status=f"{type(error).__name__}: {error}", **known)
+        return replace(row, status=f"{type(error).__name__}: {error}")
     widths = "x".join(str(width) for width in fitted.details["widths"])  # type: ignore[attr-defined]
-    return Compared(
-        method=name,
-        status="ok",
-        **known,
+    return replace(
+        row,
         widths=widths,
-        ordered=tokenizer_class(tokenizer.kind).ordered,
         items=assigned.rows["semantic_ids"],
         modalities=json.dumps(ctx.facts.get("explained", {}), sort_keys=True),
         embed_seconds=round(embed, 2),
@@ -181,7 +182,7 @@ _METRICS = {
 }
 
 
-def _metrics(ctx: RunContext) -> dict[str, float | None]:
+def _metrics(ctx: RunContext) -> dict[str, Any]:
     rows = ctx.read("sid_quality", ["metric", "level", "value"]).to_pylist()
     whole = {row["metric"]: row["value"] for row in rows if row["level"] is None}
     usage = [row["value"] for row in rows if row["metric"] == "level_utilisation"]

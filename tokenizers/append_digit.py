@@ -48,8 +48,8 @@ class AppendDigit(Tokenizer):
     def __init__(self, inner: Tokenizer, config: AppendDigitConfig) -> None:
         self.inner = inner
         self.config = config
-        self.ordered = inner.ordered  # type: ignore[misc]  an instance's own, because the inner tokenizer decides
-        self.encode_needs = inner.encode_needs  # type: ignore[misc]
+        self.ordered = inner.ordered  # the instance's own: the inner tokenizer decides
+        self.encode_needs = inner.encode_needs
         self._zeros = np.zeros((config.digits, inner.increments([0] * (len(inner.widths) - 1)).shape[1]), dtype=np.float32)
 
     @classmethod

@@ -121,10 +121,12 @@ class QINCo(AdditiveTokenizer):
 
     def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
         """Return z_NE, the rows' principal components, float32."""
-        return exact_product(checked_rows(x_ND, self.dim) - self._mean_D, self._axes_DE).astype(np.float32)
+        z_NE: Float32Array = exact_product(checked_rows(x_ND, self.dim) - self._mean_D, self._axes_DE).astype(np.float32)
+        return z_NE
 
     def _to_input(self, z_NE: Float32Array) -> Float32Array:
-        return (exact_product(z_NE, np.ascontiguousarray(self._axes_DE.T)) + self._mean_D).astype(np.float32)
+        x_ND: Float32Array = exact_product(z_NE, np.ascontiguousarray(self._axes_DE.T)) + self._mean_D
+        return x_ND.astype(np.float32)
 
     def increments(self, prefix: Sequence[int]) -> Float32Array:
         """Return what each code of the level after `prefix` adds, float32 [K, E]."""
@@ -151,7 +153,7 @@ class QINCo(AdditiveTokenizer):
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return base codebooks, counts, principal components and networks."""
-        return super().tensors() | {f"own.{name}": values for name, values in self.own.items()}
+        return super().tensors() | {f"own.{name}": self.own[name] for name in sorted(self.own)}
 
     @classmethod
     def from_tensors(cls, config: Any, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:  # noqa: ANN401  each kind has its own
@@ -187,9 +189,10 @@ class QINCo(AdditiveTokenizer):
 
     def _added(self, level: int, partial_PE: Float32Array, codes_P: npt.NDArray[np.integer]) -> Float32Array:
         """Return what ``codes_P[i]`` adds after the reconstruction ``partial_PE[i]``, float32 [P, E]; bits of the pair alone."""
-        base = self.centroids[level]
+        base: Float32Array = self.centroids[level]
         if level == 0 or not len(codes_P):
-            return base[codes_P]
+            chosen: Float32Array = base[codes_P]
+            return chosen
         part = {name: self.own[f"{name}.{level}"] for name in _PARTS}
         of_codes = base + exact_product(base, part["code"])
         values = of_codes[codes_P] + exact_product(partial_PE, part["partial"]) + part["bias"]
@@ -279,7 +282,7 @@ def _loss(batch_BE: Tensor, books: list[Any], nets: list[dict[str, Any]], candid
 
 
 def _added_in_training(code: Tensor, partial: Tensor, net: dict[str, Any]) -> Tensor:
-    values = code + code @ net["code"] + partial @ net["partial"] + net["bias"]
+    values: Tensor = code + code @ net["code"] + partial @ net["partial"] + net["bias"]
     for up, down in zip(net["up"], net["down"], strict=True):
         values = values + (values @ up).clamp_min(0) @ down
     return values

@@ -115,7 +115,8 @@ class ResidualKMeans(Tokenizer):
     @property
     def widths(self) -> tuple[int, ...]:
         """Codes per level."""
-        return self.config.widths
+        widths: tuple[int, ...] = self.config.widths
+        return widths
 
     @property
     def dim(self) -> int:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sidlake.tokenizers.additive import AdditiveTokenizer
 from sidlake.tokenizers.mlp import MLP, Standardiser
-from sidlake.tokenizers.nearest import Float32Array
+from sidlake.tokenizers.nearest import Float32Array, nearest_codes, paired_squared_distances
 from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RQVAE", "RQVAEConfig", "Training"]
 
 _CODEBOOK_ITERATIONS = 10
+_LAST_ROUNDS = 8
 _LAST_REVIVAL = 0.8  # of the steps: codes moved later would not have learned
 
 
@@ -106,8 +107,10 @@ class RQVAE(AdditiveTokenizer):
         training = Training(standardiser.forth(x), config, cls._losses(config, facts, rows))
         centroids = training.run()
         networks = (standardiser, *training.networks())
-        unused = [np.zeros(width, np.int64) for width in config.widths]
-        codes_NL = cls(centroids, unused, config, networks).encode(x)
+        zeros = [np.zeros(width, np.int64) for width in config.widths]
+        if config.revive_every:
+            centroids = _without_unused(cls(centroids, zeros, config, networks).latents(x), centroids)
+        codes_NL = cls(centroids, zeros, config, networks).encode(x)
         counts = [np.bincount(codes_NL[:, level], minlength=width) for level, width in enumerate(config.widths)]
         return cls(centroids, counts, config, networks, cls._provenance(facts))
 
@@ -131,7 +134,7 @@ class RQVAE(AdditiveTokenizer):
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return the codebooks, the networks and what the kind noted."""
         networks = self.standardiser.tensors() | self.encoder.tensors("encoder") | self.decoder.tensors("decoder")
-        return super().tensors() | networks | {f"own.{name}": values for name, values in self.own.items()}
+        return super().tensors() | networks | {f"own.{name}": self.own[name] for name in sorted(self.own)}
 
     @classmethod
     def from_tensors(cls, config: Any, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:  # noqa: ANN401  each kind has its own
@@ -145,6 +148,27 @@ class RQVAE(AdditiveTokenizer):
         own = {name.removeprefix("own."): values for name, values in tensors.items() if name.startswith("own.")}
         centroids = [tensors[f"centroids.{i}"] for i in levels]
         return cls(centroids, [tensors[f"counts.{i}"] for i in levels], config, networks, own)
+
+
+def _without_unused(z_NE: Float32Array, centroids: list[Float32Array]) -> list[Float32Array]:
+    """Return the codebooks with codes that no row uses moved to the rows farthest from their code, as the last revival.
+
+    Training may lose a code or two after its last revival; the decoder knows what such a code says, being at a row's latent.
+    """
+    residual, filled = z_NE, []
+    for level_KE in centroids:
+        level = level_KE.copy()
+        for _ in range(_LAST_ROUNDS):
+            codes = nearest_codes(residual, level)
+            dead = np.flatnonzero(np.bincount(codes, minlength=len(level)) == 0)
+            if not len(dead):
+                break
+            squared = paired_squared_distances(residual, np.arange(len(residual)), level, codes)
+            farthest = np.argsort(-squared, kind="stable")[: len(dead)]
+            level[dead[: len(farthest)]] = residual[farthest]
+        filled.append(level)
+        residual = residual - level[nearest_codes(residual, level)]
+    return filled
 
 
 class MoreLosses:
@@ -252,6 +276,6 @@ class Training:
         if not self.config.warm_start:
             return [torch.nn.init.uniform_(torch.empty(width, latent_dim), -1 / width, 1 / width).numpy() for width in widths]
         with torch.no_grad():
-            z_NE = torch.cat([self.encoder(rows) for rows in self.x.split(8192)]).cpu().numpy()
+            z_NE = torch.cat([self.encoder(rows) for rows in torch.split(self.x, 8192)]).cpu().numpy()
         start = ResidualKMeansConfig(widths=widths, seed=self.config.seed, max_iterations=_CODEBOOK_ITERATIONS)
         return list(ResidualKMeans.fit(z_NE, start).centroids)

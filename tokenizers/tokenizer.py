@@ -84,9 +84,9 @@ class Tokenizer(ABC):
     """
 
     kind: ClassVar[str]
-    ordered: ClassVar[bool] = True
+    ordered: bool = True
     fit_needs: ClassVar[frozenset[str]] = frozenset()
-    encode_needs: ClassVar[frozenset[str]] = frozenset()
+    encode_needs: frozenset[str] = frozenset()
     config_type: ClassVar[type[Any]]
 
     config: Any
