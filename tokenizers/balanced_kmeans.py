@@ -11,7 +11,8 @@ A price is one more coordinate per level, 0 in every row: its square is what the
 latent space, uniqueness strategies and norms see the same rule; `decode` leaves them out.
 
 Above `exact_rows` rows, centroids and prices are learned from so many, evenly spaced; passes over all rows, which need no more than
-the nearest codes, then correct the prices. Sizes are near equal then, not equal.
+the nearest codes, then correct the prices. Sizes are near equal then, not equal. On Beauty's 12,101 items and 3 × 256 codes every
+code of every level gets 47 or 48 items; with `exact_rows` at 4,000, 44 to 51.
 
 Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 """
