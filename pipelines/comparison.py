@@ -47,7 +47,7 @@ class Compared:
         raw_collision_rate: 1 - different raw SIDs / items.
         unique_share: different SIDs / items.
         moved_share, mean_move_cost: items that uniqueness moved, and by how much their error (Euclidean) grew.
-        lowest_utilisation: used codes / width of the level that uses the fewest.
+        lowest_utilisation: used codes / width of the level that uses the fewest; an appended digit does not count.
         reconstruction_error: squared error of the SIDs' vectors / variance.
         ehr_raw, ehr_reconstructed: hit rate at 30 of the vectors, and of what the final SIDs say of them.
         ehr_unmoved: the same of the raw codes: what uniqueness cost.
@@ -185,7 +185,8 @@ _METRICS = {
 def _metrics(ctx: RunContext) -> dict[str, Any]:
     rows = ctx.read("sid_quality", ["metric", "level", "value"]).to_pylist()
     whole = {row["metric"]: row["value"] for row in rows if row["level"] is None}
-    usage = [row["value"] for row in rows if row["metric"] == "level_utilisation"]
+    usage = [row["value"] for row in sorted(rows, key=lambda row: row["level"] or 0) if row["metric"] == "level_utilisation"]
+    usage = usage[:-1] if ctx.recipe.tokenizer.uniqueness == "append" else usage  # the digit is no code
     return {name: whole.get(metric) for name, metric in _METRICS.items()} | {"lowest_utilisation": min(usage)}
 
 
