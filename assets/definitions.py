@@ -5,7 +5,13 @@ import dagster as dg
 from sidlake.assets.catalog import catalog
 from sidlake.assets.checks import CHECKS
 from sidlake.assets.comparison import comparisons_for
-from sidlake.assets.embeddings import behaviour_embeddings, fused_embeddings, text_embeddings
+from sidlake.assets.embeddings import (
+    behaviour_embeddings,
+    fused_embeddings,
+    image_embeddings,
+    precomputed_embeddings,
+    text_embeddings,
+)
 from sidlake.assets.features import sid_trie, user_sequences
 from sidlake.assets.jobs import EXECUTOR, compare, refresh, retrain
 from sidlake.assets.quality import sid_quality
@@ -24,6 +30,8 @@ defs = dg.Definitions(
     assets=[
         catalog,
         text_embeddings,
+        image_embeddings,
+        precomputed_embeddings,
         behaviour_embeddings,
         fused_embeddings,
         codebooks,

@@ -10,8 +10,9 @@ from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
 from sidlake.pipelines.context import RunContext
 from sidlake.pipelines.embeddings import embed_behaviour, embed_text, fuse
+from sidlake.pipelines.modalities import embed_image, embed_precomputed
 
-__all__ = ["behaviour_embeddings", "fused_embeddings", "text_embeddings"]
+__all__ = ["behaviour_embeddings", "fused_embeddings", "image_embeddings", "precomputed_embeddings", "text_embeddings"]
 
 
 @dg.asset(
@@ -30,6 +31,35 @@ def text_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource)
 
 
 @dg.asset(
+    deps=["items", "rejected_rows"],
+    group_name="embeddings",
+    owners=OWNERS,
+    kinds={"pillow", "deltalake"},
+    code_version=CODE_VERSION,
+    pool="gpu",
+    retry_policy=IO_RETRIES,
+)
+def image_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
+    """Vectors of the items' pictures, where the recipe asks for them; unreadable ones go to `rejected_rows`."""
+    ctx, report, seconds = sidlake.run_step(context, embed_image)
+    return result_of("image_embeddings", ctx, report, seconds, table="item_embeddings", encoder=_encoder(ctx, "image"))
+
+
+@dg.asset(
+    deps=["items"],
+    group_name="embeddings",
+    owners=OWNERS,
+    kinds={"parquet", "deltalake"},
+    code_version=CODE_VERSION,
+    retry_policy=IO_RETRIES,
+)
+def precomputed_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
+    """Vectors made elsewhere, from the tables that the recipe names, checked for ids, dimension and values."""
+    ctx, report, seconds = sidlake.run_step(context, embed_precomputed)
+    return result_of("precomputed_embeddings", ctx, report, seconds, table="item_embeddings")
+
+
+@dg.asset(
     deps=["items", "interactions"],
     group_name="embeddings",
     owners=OWNERS,
@@ -44,7 +74,7 @@ def behaviour_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeReso
 
 
 @dg.asset(
-    deps=["items", "text_embeddings", "behaviour_embeddings"],
+    deps=["items", "text_embeddings", "image_embeddings", "precomputed_embeddings", "behaviour_embeddings"],
     group_name="embeddings",
     owners=OWNERS,
     kinds={"numpy", "deltalake"},

@@ -25,7 +25,7 @@ _OTHER_BACKENDS = {"onnx", "openvino"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
-def resolve_folder(model: str) -> Path:
+def resolve_folder(model: str, *, reads_text: bool = True) -> Path:
     """Return the checked local folder of `model`: the bundled name, a folder, or a hub name such as ``"intfloat/e5-small-v2"``.
 
     A name counts as a folder when one exists there or when it cannot be a hub name (absolute, ``./``, ``~``, two slashes).
@@ -38,12 +38,14 @@ def resolve_folder(model: str) -> Path:
         folder = _bundled_folder()
     elif not folder.is_dir() and not folder.is_absolute() and not model.startswith((".", "~")) and model.count("/") <= 1:
         folder = _download(model)
-    check_folder(folder)
+    check_folder(folder, reads_text=reads_text)
     return folder
 
 
-def check_folder(folder: Path) -> None:
-    """Return nothing if `folder` holds a sentence-transformers or transformers text model with safetensors weights.
+def check_folder(folder: Path, *, reads_text: bool = True) -> None:
+    """Return nothing if `folder` holds a sentence-transformers or transformers model with safetensors weights.
+
+    One that reads text needs its tokenizer too; a picture model does not.
 
     Raises:
         EncoderError: naming the folder, what is wrong with it and the remedy.
@@ -58,7 +60,7 @@ def check_folder(folder: Path) -> None:
     _refuse_pickles(folder)
     if not any(transformer.glob("*.safetensors")):
         raise EncoderError(f"{transformer} has no weights: no *.safetensors file. Copy the model again, complete.")
-    if not (transformer / "tokenizer.json").is_file():
+    if reads_text and not (transformer / "tokenizer.json").is_file():
         raise EncoderError(
             f"{transformer} has no tokenizer.json; the model would load and embed every word as unknown. "
             "Save the fast tokenizer beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(folder)."

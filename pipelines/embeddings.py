@@ -10,7 +10,6 @@ Memory: `embed_text` one row group; the others 4 * D bytes per item and modality
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from sidlake.encoders.fusion import Fusion, FusionConfig
 from sidlake.encoders.text import TextEncoder, TextEncoderConfig, calibrate
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
+from sidlake.pipelines.modalities import embed_image, embed_precomputed, encoders_of, head_of_embeddings
 from sidlake.pipelines.split import ordered_events, training_events
 from sidlake.pipelines.vectors import embedding_rows, matrix_for, missing_rows
 from sidlake.tokenizers.errors import EncoderError, NotFoundError
@@ -61,18 +61,18 @@ def embed_text(ctx: RunContext) -> StepReport:
     if ctx.unchanged("embed_text", inputs=["items"], outputs=["item_embeddings"], config=config):
         return StepReport(step="embed_text", skipped=True)
     encoder_id = _text_encoder(config).encoder_id
-    known = _encoders(ctx).get("text")
+    known = encoders_of(ctx).get("text")
     if ctx.job == "refresh" and known != encoder_id:
         msg = f"text encoder {encoder_id} is not the one generation {ctx.generation} was made with, {known}; run retrain instead"
         raise EncoderError(msg, encoder=encoder_id, generation_encoder=known)
     items = ctx.read("items", [*_KEYS, "text"])
-    missing = missing_rows(items, _head(ctx), "text", encoder_id)
+    missing = missing_rows(items, head_of_embeddings(ctx), "text", encoder_id)
     if len(missing):
         folder = ctx.warehouse.staging(ctx.run_id) / "embed_text"
         source = stage(missing, folder / "input.parquet", rows_per_group=_TEXTS_PER_GROUP)
         files = ctx.engine.run(EmbedText(config), source, folder / "output", label="texts", progress=ctx.progress)
         ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
-    ctx.note(encoders=_encoders(ctx) | {"text": encoder_id, "text_precision": config.precision})
+    ctx.note(encoders=encoders_of(ctx) | {"text": encoder_id, "text_precision": config.precision})
     details = {"encoder": encoder_id, "embedded": len(missing), "reused": len(items) - len(missing)}
     return StepReport(step="embed_text", rows={"item_embeddings": len(missing)}, details=details)
 
@@ -93,21 +93,23 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
     ).hexdigest()
     encoder_id = behaviour_id(config, digest)
     added = 0
-    known = _num_embedded(_head(ctx), encoder_id)  # all or none: one commit appends them, and the encoder's id covers its input
+    known = _num_embedded(
+        head_of_embeddings(ctx), encoder_id
+    )  # all or none: one commit appends them, and the encoder's id covers its input
     if not known:
         result = fit_behaviour(users_N, items_N, len(items), config)
         present = items.filter(pa.array(result.present_I))
         rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ID[result.present_I])
         added = len(rows)
         ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
-    ctx.note(encoders=_encoders(ctx) | {"behaviour": encoder_id})
+    ctx.note(encoders=encoders_of(ctx) | {"behaviour": encoder_id})
     details = {"encoder": encoder_id, "events": len(events), "items_without_behaviour": len(items) - known - added}
     return StepReport(step="embed_behaviour", rows={"item_embeddings": added}, details=details)
 
 
 def fuse(ctx: RunContext) -> StepReport:
     """Fuse each item's modalities into the vector that is quantized; `retrain` fits the fusion, `refresh` applies it."""
-    config, encoders = ctx.recipe.encoders, _encoders(ctx)
+    config, encoders = ctx.recipe.encoders, encoders_of(ctx)
     sources = {modality: encoders.get(modality) for modality in config.fusion}
     fit_needed = ctx.job == "retrain" and not ctx.unchanged("fit_fusion", inputs=["items"], outputs=[], config=[config, sources])
     if ctx.unchanged("fuse", inputs=["items"], outputs=["item_embeddings"], config=[config, sources]) and not fit_needed:
@@ -119,8 +121,8 @@ def fuse(ctx: RunContext) -> StepReport:
     fusion = Fusion.fit(vectors, present, fusion_config) if fit_needed else load_fusion(ctx)
     if fit_needed:
         fusion.save(_fusion_path(ctx, fusion.fusion_id))
-        ctx.note(encoders=_encoders(ctx) | {"fused": fusion.fusion_id})
-    missing = missing_rows(items, _head(ctx), "fused", fusion.fusion_id)
+        ctx.note(encoders=encoders_of(ctx) | {"fused": fusion.fusion_id})
+    missing = missing_rows(items, head_of_embeddings(ctx), "fused", fusion.fusion_id)
     if len(missing):
         where = pa.compute.index_in(missing.column("item_id"), value_set=items.column("item_id")).to_numpy()
         x_ND = fusion.transform({m: v[where] for m, v in vectors.items()}, {m: p[where] for m, p in present.items()})
@@ -131,13 +133,13 @@ def fuse(ctx: RunContext) -> StepReport:
     return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **coverage})
 
 
-EMBEDDING_STEPS = (embed_text, embed_behaviour, fuse)
+EMBEDDING_STEPS = (embed_text, embed_image, embed_precomputed, embed_behaviour, fuse)
 """What makes the fused vectors, in order."""
 
 
 def load_fusion(ctx: RunContext) -> Fusion:
     """Return the fusion of the generation in force."""
-    fusion_id = _encoders(ctx).get("fused")
+    fusion_id = encoders_of(ctx).get("fused")
     if fusion_id is None:
         msg = "this warehouse has no fusion yet; run the retrain job first: sidlake run retrain"
         raise NotFoundError(msg)
@@ -149,7 +151,7 @@ def _modalities(ctx: RunContext, items: pa.Table) -> tuple[dict[str, npt.NDArray
     vectors, present = {}, {}
     for modality in ctx.recipe.encoders.fusion:
         by = ["item_id"] if modality == "behaviour" else _KEYS
-        vectors[modality], present[modality] = matrix_for(items, embeddings, modality, _encoders(ctx)[modality], by=by)
+        vectors[modality], present[modality] = matrix_for(items, embeddings, modality, encoders_of(ctx)[modality], by=by)
     return vectors, present
 
 
@@ -165,27 +167,12 @@ def _num_embedded(embeddings: pl.LazyFrame | None, encoder_id: str) -> int:
     return int(embeddings.filter(pl.col("encoder_id") == encoder_id).select(pl.len()).collect().item())
 
 
-def _head(ctx: RunContext) -> pl.LazyFrame | None:
-    """Return the newest version, released or not: what a run that died has embedded need not be embedded again."""
-    version = ctx.warehouse.version("item_embeddings")
-    if version is None:
-        return None
-    ctx.tables["item_embeddings"] = version
-    return ctx.warehouse.scan("item_embeddings", version=version)
-
-
-def _encoders(ctx: RunContext) -> dict[str, str]:
-    encoders = ctx.facts.get("encoders", {})
-    assert isinstance(encoders, Mapping)
-    return dict(encoders)
-
-
 def _with_precision(ctx: RunContext) -> TextEncoderConfig:
     """Return the recipe's text encoder with ``auto`` replaced by what this warehouse uses, measured once."""
     config = ctx.recipe.encoders.text
     if config.precision != "auto":
         return config
-    known = _encoders(ctx).get("text_precision")
+    known = encoders_of(ctx).get("text_precision")
     precision = known or calibrate(config).precision
     return replace(config, precision=precision)  # type: ignore[arg-type]
 

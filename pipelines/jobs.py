@@ -14,6 +14,7 @@ from sidlake.pipelines.embeddings import embed_behaviour, embed_text, fuse
 from sidlake.pipelines.features import build_sequences, build_sid_trie
 from sidlake.pipelines.generations import assign, fit_codebooks
 from sidlake.pipelines.ingest_step import ingest_sources
+from sidlake.pipelines.modalities import embed_image, embed_precomputed
 from sidlake.pipelines.publication import release
 from sidlake.pipelines.training_step import train_recommender
 from sidlake.warehouse.storage import disk_errors
@@ -23,10 +24,23 @@ __all__ = ["JOBS", "Step", "describe", "run_job", "run_step"]
 Step = Callable[[RunContext], StepReport]
 
 JOBS: dict[Job, tuple[Step, ...]] = {
-    "refresh": (ingest_sources, embed_text, fuse, assign, build_sequences, build_sid_trie, check_quality, release),
+    "refresh": (
+        ingest_sources,
+        embed_text,
+        embed_image,
+        embed_precomputed,
+        fuse,
+        assign,
+        build_sequences,
+        build_sid_trie,
+        check_quality,
+        release,
+    ),
     "retrain": (
         ingest_sources,
         embed_text,
+        embed_image,
+        embed_precomputed,
         embed_behaviour,
         fuse,
         fit_codebooks,

@@ -15,7 +15,12 @@ GRAPH = {
     "rejected_rows": ("catalog", []),
     "text_embeddings": ("embeddings", ["items"]),
     "behaviour_embeddings": ("embeddings", ["interactions", "items"]),
-    "fused_embeddings": ("embeddings", ["behaviour_embeddings", "items", "text_embeddings"]),
+    "image_embeddings": ("embeddings", ["items", "rejected_rows"]),
+    "precomputed_embeddings": ("embeddings", ["items"]),
+    "fused_embeddings": (
+        "embeddings",
+        ["behaviour_embeddings", "image_embeddings", "items", "precomputed_embeddings", "text_embeddings"],
+    ),
     "codebooks": ("semantic_ids", ["fused_embeddings"]),
     "semantic_ids": ("semantic_ids", ["codebooks", "fused_embeddings", "items"]),
     "user_sequences": ("features", ["interactions", "semantic_ids"]),
@@ -68,7 +73,7 @@ def test_every_asset_has_owner_kinds_description_and_code_version(key):
 def test_assets_that_may_use_a_gpu_share_its_pool():
     graph = defs.resolve_asset_graph()
     pooled = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).pools == {"gpu"}}
-    assert pooled == {"text_embeddings", "codebooks", "recommender"}
+    assert pooled == {"text_embeddings", "image_embeddings", "codebooks", "recommender"}
 
 
 def test_every_asset_retries_what_storage_may_cure():

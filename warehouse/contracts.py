@@ -83,7 +83,7 @@ CONTRACTS: dict[str, pa.Schema] = {
         [
             _field("source", pa.string(), "source the row came from"),
             _field("target", pa.string(), "table it was meant for"),
-            _field("row", pa.int64(), "row number in the source, from 0"),
+            _field("row", pa.int64(), "row number in the source, from 0; -1 for a value of an item, such as its picture"),
             _field("rule", pa.string(), "the first rule it broke"),
             _field("value", pa.string(), "the offending value", nullable=True),
             _field("run_id", pa.string(), "run that rejected it"),

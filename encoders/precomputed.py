@@ -1,0 +1,162 @@
+"""Vectors made elsewhere as a modality: graph or collaborative embeddings, audio, what a team already has.
+
+A Parquet file with an identifier and a list column, or an .npy matrix beside a file of identifiers (without one, a row's number is
+its item's id). Checked before use: identifiers that are null or repeat, lists of several lengths, values that are not finite, a
+table that knows none of the catalogue's items. No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sidlake.tokenizers.errors import EncoderError
+
+__all__ = ["PrecomputedConfig", "PrecomputedVectors", "load_precomputed", "precomputed_id"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrecomputedConfig:
+    """Where the vectors are.
+
+    Attributes:
+        path: a .parquet or .npy file; relative paths start at the recipe's folder.
+        item_id, vector: columns of a Parquet file.
+        ids_path: for .npy, the identifiers in the rows' order: one per line of a text file, or a Parquet file's `item_id` column.
+    """
+
+    path: str
+    item_id: str = "item_id"
+    vector: str = "vector"
+    ids_path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PrecomputedVectors:
+    """Vectors float32 [N, D] in the order of the items asked for (zeros where absent), bool [N], and what else is in the table.
+
+    Attributes:
+        digest: SHA-256, hex, of the identifiers and vectors.
+        unknown_ids: rows of the table whose item was not asked for.
+    """
+
+    vectors_ND: NDArray[np.float32]
+    present_N: NDArray[np.bool_]
+    digest: str
+    unknown_ids: int
+
+
+def load_precomputed(config: PrecomputedConfig, item_ids: Sequence[str], *, root: str | Path = ".") -> PrecomputedVectors:
+    """Return the table's vectors for `item_ids`.
+
+    Raises:
+        EncoderError: the file is missing, unreadable or broken; the message names it, the row or id, and the remedy.
+    """
+    path = Path(root) / config.path
+    if not path.is_file():
+        raise EncoderError(f"There is no file {path}: give precomputed vectors as .parquet or .npy.", path=str(path))
+    ids, vectors_MD = _parquet(path, config) if path.suffix == ".parquet" else _npy(path, config, Path(root))
+    _check(path, ids, vectors_MD)
+    where = {item: row for row, item in enumerate(ids)}
+    rows = np.array([where.get(item, -1) for item in item_ids], dtype=np.int64)
+    present_N = rows >= 0
+    if not present_N.any():
+        raise EncoderError(
+            f"{path} knows none of the {len(item_ids)} items: its ids look like {ids[0]!r}, the items' like {item_ids[0]!r}.",
+            path=str(path),
+        )
+    vectors_ND = np.zeros((len(item_ids), vectors_MD.shape[1]), dtype=np.float32)
+    vectors_ND[present_N] = vectors_MD[rows[present_N]]
+    digest = hashlib.sha256("\n".join(ids).encode() + vectors_MD.astype("<f4").tobytes()).hexdigest()
+    unknown = len(ids) - int(present_N.sum())
+    return PrecomputedVectors(vectors_ND=vectors_ND, present_N=present_N, digest=digest, unknown_ids=unknown)
+
+
+def precomputed_id(config: PrecomputedConfig, digest: str) -> str:
+    """Return the encoder id of a table: its file's name and its content.
+
+    >>> precomputed_id(PrecomputedConfig(path="graph/vectors.npy"), "0123456789abcdef")
+    'precomputed:vectors:0123456789ab'
+    """
+    return f"precomputed:{Path(config.path).stem}:{digest[:12]}"
+
+
+def _parquet(path: Path, config: PrecomputedConfig) -> tuple[list[str], NDArray[np.float32]]:
+    table = _table(path, [config.item_id, config.vector])
+    column = table.column(config.vector).combine_chunks()
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+        raise EncoderError(f"{path}: column {config.vector!r} is {column.type}, a list of numbers is needed.", path=str(path))
+    if column.null_count:
+        raise EncoderError(f"{path}: {column.null_count} rows have no vector: leave such items out.", path=str(path))
+    lengths = pa.compute.list_value_length(column).to_numpy(zero_copy_only=False)
+    if len(lengths) and lengths.min() != lengths.max():
+        odd = int(np.flatnonzero(lengths != lengths[0])[0])
+        raise EncoderError(
+            f"{path}: row {odd} has {lengths[odd]} dimensions, row 0 has {lengths[0]}; all must have the same.", path=str(path)
+        )
+    if not len(column):
+        return [], np.empty((0, 0), dtype=np.float32)
+    flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
+    return _ids(path, table.column(config.item_id)), flat.reshape(len(column), -1)
+
+
+def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], NDArray[np.float32]]:
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise EncoderError(f"{path} is not a readable .npy matrix: {error}. Save it with numpy.save, without objects.") from error
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
+        raise EncoderError(f"{path} must hold a matrix of numbers, got {getattr(vectors, 'shape', type(vectors).__name__)}.")
+    if config.ids_path is None:
+        return [str(row) for row in range(len(vectors))], vectors.astype(np.float32)
+    ids_path = root / config.ids_path
+    if not ids_path.is_file():
+        raise EncoderError(f"There is no file {ids_path} with the identifiers of {path}.", path=str(ids_path))
+    if ids_path.suffix == ".parquet":
+        ids = _ids(ids_path, _table(ids_path, [config.item_id]).column(config.item_id))
+    else:
+        ids = ids_path.read_text(encoding="utf-8").split("\n")
+        ids = ids[:-1] if ids and not ids[-1] else ids
+    if len(ids) != len(vectors):
+        raise EncoderError(f"{ids_path} has {len(ids)} identifiers, {path} has {len(vectors)} rows; they must agree.")
+    return ids, vectors.astype(np.float32)
+
+
+def _table(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        names = pq.read_schema(path).names
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise EncoderError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}.", path=str(path))
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise EncoderError(f"{path} is not a readable Parquet file: {error}", path=str(path)) from error
+
+
+def _ids(path: Path, column: pa.ChunkedArray) -> list[str]:
+    if column.null_count:
+        raise EncoderError(f"{path}: {column.null_count} rows have no identifier: remove them.", path=str(path))
+    return [str(value) for value in column.to_pylist()]
+
+
+def _check(path: Path, ids: list[str], vectors_MD: NDArray[np.float32]) -> None:
+    if not len(ids) or not vectors_MD.shape[1]:
+        raise EncoderError(f"{path} is empty: {len(ids)} rows of {vectors_MD.shape[1]} dimensions.", path=str(path))
+    if len(set(ids)) < len(ids):
+        twice = next(item for item, count in Counter(ids).items() if count > 1)
+        raise EncoderError(f"{path}: item {twice!r} is there more than once: one vector per item.", path=str(path), item=twice)
+    broken = np.flatnonzero(~np.isfinite(vectors_MD).all(axis=1))
+    if broken.size:
+        raise EncoderError(
+            f"{path}: the vector of {ids[broken[0]]!r} (row {broken[0]}) is not finite, {broken.size} such rows: leave them out.",
+            path=str(path),
+            row=int(broken[0]),
+        )

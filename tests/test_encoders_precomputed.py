@@ -1,0 +1,88 @@
+"""Vectors made elsewhere: read in the items' order, and refused with a name where they are broken."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed, precomputed_id
+from sidlake.tokenizers.errors import EncoderError
+
+X = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def parquet(folder, ids=("b", "a", "z"), vectors=None, kind=None, **config):
+    column = pa.array(X.tolist() if vectors is None else vectors, kind or pa.list_(pa.float64()))
+    pq.write_table(pa.table({"item_id": pa.array(ids), "vector": column}), folder / "v.parquet")
+    return PrecomputedConfig(path="v.parquet", **config)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.float32(), 2), pa.large_list(pa.float64())]
+)
+def test_parquet_is_read_in_the_items_order(tmp_path, kind):
+    found = load_precomputed(parquet(tmp_path, kind=kind), ["a", "missing", "b"], root=tmp_path)
+    assert found.vectors_ND.tolist() == [[2, 3], [0, 0], [0, 1]]
+    assert found.present_N.tolist() == [True, False, True]
+    assert found.unknown_ids == 1
+
+
+def test_npy_goes_by_its_file_of_ids_or_by_row_number(tmp_path):
+    np.save(tmp_path / "v.npy", X)
+    (tmp_path / "ids.txt").write_text("b\na\nz\n")
+    named = load_precomputed(PrecomputedConfig(path="v.npy", ids_path="ids.txt"), ["a"], root=tmp_path)
+    numbered = load_precomputed(PrecomputedConfig(path="v.npy"), ["2", "7"], root=tmp_path)
+    assert named.vectors_ND.tolist() == [[2, 3]]
+    assert numbered.vectors_ND.tolist() == [[4, 5], [0, 0]]
+
+
+def test_the_digest_is_that_of_ids_and_values_not_of_the_file(tmp_path):
+    np.save(tmp_path / "v.npy", X)
+    (tmp_path / "ids.txt").write_text("b\na\nz")
+    digests = {
+        load_precomputed(PrecomputedConfig(path="v.npy", ids_path="ids.txt"), ["a"], root=tmp_path).digest,
+        load_precomputed(parquet(tmp_path), ["a"], root=tmp_path).digest,
+    }
+    changed = load_precomputed(parquet(tmp_path, vectors=(X + 1).tolist()), ["a"], root=tmp_path).digest
+    assert len(digests) == 1
+    assert changed not in digests
+    assert precomputed_id(PrecomputedConfig(path="a/v.npy"), changed).startswith("precomputed:v:")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda f: PrecomputedConfig(path="none.npy"), "no file"),
+        (lambda f: parquet(f, ids=("a", "b", "a")), "item 'a' is there more than once"),
+        (lambda f: parquet(f, ids=("a", "b", None)), "1 rows have no identifier"),
+        (lambda f: parquet(f, vectors=[[1, 2], [1, 2, 3], [1, 2]]), "row 1 has 3 dimensions, row 0 has 2"),
+        (lambda f: parquet(f, vectors=[[1, 2], [1, float("nan")], [1, 2]]), r"'a' \(row 1\) is not finite"),
+        (lambda f: parquet(f, vectors=[[1, 2], None, [1, 2]]), "1 rows have no vector"),
+        (lambda f: parquet(f, vector="embedding"), "no column 'embedding'; it has item_id, vector"),
+        (lambda f: parquet(f, ids=("x", "y", "q")), "knows none of the 1 items: its ids look like 'x', the items' like 'a'"),
+        (lambda f: parquet(f, ids=(), vectors=[], kind=pa.list_(pa.float32())), "is empty"),
+    ],
+)  # fmt: skip
+def test_a_broken_table_is_named(tmp_path, make, says):
+    with pytest.raises(EncoderError, match=says):
+        load_precomputed(make(tmp_path), ["a"], root=tmp_path)
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+    config = parquet(tmp_path)
+    (tmp_path / "v.parquet").write_bytes((tmp_path / "v.parquet").read_bytes()[:-20])
+    with pytest.raises(EncoderError, match="not a readable Parquet file"):
+        load_precomputed(config, ["a"], root=tmp_path)
+
+
+def test_a_pickled_array_is_refused(tmp_path):
+    np.save(tmp_path / "v.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(EncoderError, match=r"not a readable \.npy matrix"):
+        load_precomputed(PrecomputedConfig(path="v.npy"), ["a"], root=tmp_path)
+
+
+def test_ids_that_do_not_fit_the_rows_are_named(tmp_path):
+    np.save(tmp_path / "v.npy", X)
+    (tmp_path / "ids.txt").write_text("a\nb\n")
+    with pytest.raises(EncoderError, match=r"2 identifiers, .* has 3 rows"):
+        load_precomputed(PrecomputedConfig(path="v.npy", ids_path="ids.txt"), ["a"], root=tmp_path)
