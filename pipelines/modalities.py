@@ -100,7 +100,7 @@ def embed_precomputed(ctx: RunContext) -> StepReport:
         ctx.note(encoders=encoders_of(ctx) | {modality: encoder_id})
         added += len(rows)
         details |= {f"{modality}_items": int(found.present_N.sum()), f"{modality}_unknown_ids": found.unknown_ids}
-    return StepReport(step="embed_precomputed", skipped=not tables, rows={"item_embeddings": added}, details=details)
+    return StepReport(step="embed_precomputed", skipped=not added, rows={"item_embeddings": added}, details=details)
 
 
 def encoders_of(ctx: RunContext) -> dict[str, str]:

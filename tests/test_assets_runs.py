@@ -24,7 +24,8 @@ from sidlake.warehouse.tables import Warehouse
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 ROOT = Path(__file__).parents[1]
-ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
+UNUSED = {"image_embeddings", "precomputed_embeddings"}  # the small recipe asks for neither
+ASSETS = sorted({key.to_user_string() for key in defs.resolve_job_def("retrain").asset_layer.executable_asset_keys} - UNUSED)
 IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
 
 
@@ -91,6 +92,24 @@ def test_every_asset_shows_rows_seconds_schema_and_a_short_preview(trained, key)
     assert 2 <= len(found["preview"].value.splitlines()) <= 12
 
 
+@pytest.mark.parametrize("key", sorted(UNUSED))
+def test_a_modality_that_the_recipe_leaves_out_is_skipped(trained, key):
+    assert metadata(trained, key)["skipped"].value is True
+
+
+def test_a_comparison_shows_its_figures_and_publishes_nothing(shop):
+    before = len(history(shop.warehouse))
+    key = dg.AssetKey(["comparison", "grid"])
+    job = defs.resolve_job_def("compare")
+    result = job.execute_in_process(run_config=config_of(shop.resource), asset_selection=[key], raise_on_error=False)
+    (event,) = result.get_asset_materialization_events()
+    found = event.step_materialization_data.materialization.metadata
+    assert found["status"].value == "ok"
+    assert found["unique_share"].value == 1.0
+    assert found["uniqueness"].value == "append"
+    assert len(history(shop.warehouse)) == before
+
+
 def test_quality_and_model_scores_are_numbers_that_draw_history(trained):
     quality, scores = metadata(trained, "sid_quality"), metadata(trained, "recommender")
     assert quality["unique_share"].value == 1.0
@@ -108,7 +127,7 @@ def test_a_second_run_does_nothing_and_publishes_nothing(shop):
     assert result.success
     skipped = {key: result.asset_materializations_for_node(node)[0].metadata["skipped"].value for key, node in _nodes(result)}
     assert skipped == dict.fromkeys(skipped, True)
-    assert len(skipped) == 11
+    assert len(skipped) == 13
     assert len(history(shop.warehouse)) == 1
 
 
