@@ -318,8 +318,7 @@ def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe
     for key in ("folder", "source", "deviates"):
         if key in values:
             why = "paths start at the recipe's own folder" if key == "folder" else "it belongs to a method"
-            msg = f"recipe {path}: unknown key {key}: {why}"
-            raise RecipeError(msg)
+            raise RecipeError(f"recipe {path}: unknown key {key}: {why}")
     named = values.pop("method", None)
     if method is not None:
         values = _under(values, _read_method(Path(method)))
