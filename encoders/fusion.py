@@ -1,26 +1,38 @@
-"""Several vectors per item become one: per modality centre, PCA, scale to the same mean length, weigh, concatenate.
+"""Several vectors per item become one: each modality is centred and projected, and the projections are put together.
 
-After the scaling a weight is what it says: how much of the squared distance between two items a modality decides. An item that
-lacks a modality gets zeros in its block, which is that modality's mean. `inverse` leads back to every modality's own space.
+The kinds differ in how the projections are fitted (`fusion_fit`); what is stored and done with them is the same.
 
-A fused row depends on its own vectors alone: products run in float64, on one BLAS thread, in blocks of a fixed number of rows, so
-chunking a table differently changes no bit. The fit adds rows up in the order given; give them in a fixed order (by item_id).
+- ``concat``: per modality PCA, scaled to one mean length, weighed; side by side. A weight then is what it says: how much of the
+  squared distance between two items a modality decides.
+- ``plain``: the raw vectors side by side, neither centred nor scaled: the negative control in which the longer vectors decide.
+- ``rank``: as ``concat``, but scaled so that the similarities of random items spread alike. Adding the ranks that each modality
+  gives to the others (Borda, as benchmarks such as ViLLA-MMBench, arXiv 2508.04206, fuse lists) needs lists, not vectors; this is
+  its nearest linear form, because in the bulk a rank is a standardised similarity.
+- ``pca``: principal axes of the blocks of ``concat``, side by side, as in that benchmark.
+- ``cca``: canonical variates, added up; for three modalities or more the direction that all agree on best.
+- ``align``: one modality's space, into which the others are turned, added up: the linear form of PRORec's alignment of semantic
+  and collaborative vectors before quantizing (arXiv 2502.06269).
+- ``contrastive``: a projection trained on items bought together (FORGE, OneRec; see `contrastive_projection`).
 
-Deliberately not done: learned fusion (contrastive alignment), and imputing a missing modality from the others.
+An item that lacks a modality gets zeros for its part, which is that modality's mean (for ``plain`` just zeros). A fused row depends
+on its own vectors alone: products run in float64, on one BLAS thread, in blocks of a fixed number of rows, so chunking a table
+differently changes no bit. The fit adds rows up in the order given; give them in a fixed order (by item_id).
 
-Shapes: N items, M vector dim of a modality, K its dim after PCA, D the sum of all K.
+Deliberately not done: fusion by a network, and imputing a missing modality from the others.
+
+Shapes: N items, M vector dim of a modality, K its dim after PCA, D the dim of the fused rows, P pairs, B rows of a block.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,77 +40,69 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 from threadpoolctl import threadpool_limits
 
+from sidlake.encoders.fusion_config import BLOCK_KINDS, FuseConfig, FusionConfig, ModalityWeight
+from sidlake.encoders.fusion_fit import fit_tensors
 from sidlake.tokenizers.errors import ArtifactError, EncoderError
 
 __all__ = ["Fusion", "FusionConfig", "ModalityWeight"]
 
 _FORMAT = "sidlake-fusion-1"
 _BLOCK_ROWS = 256
-_FIT_ROWS = 4096
-_TINY = 1e-10  # eigenvalues below this share of the largest are rounding noise and are not whitened
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 
-class ModalityWeight(NamedTuple):
-    """One modality's part in the fused vector: its name, its weight and how many PCA dimensions it keeps."""
-
-    modality: str
-    weight: float
-    dim: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FusionConfig:
-    """The modalities in the order of their blocks; `whiten` gives every kept direction unit variance before the scaling."""
-
-    weights: tuple[ModalityWeight | tuple[str, float, int], ...]
-    whiten: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(ModalityWeight(*entry) for entry in self.weights))
-        names = [entry.modality for entry in self.blocks]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"weights must name each modality once and at least one, got {names}")
-        for name, weight, dim in self.blocks:
-            if not (np.isfinite(weight) and weight > 0):
-                raise ValueError(f"the weight of {name!r} must be above 0 and finite, got {weight}: leave the modality out instead")
-            if dim < 1:
-                raise ValueError(f"the dim of {name!r} must be at least 1, got {dim}")
-
-    @property
-    def blocks(self) -> tuple[ModalityWeight, ...]:
-        """Return the entries as `ModalityWeight`, in order."""
-        return tuple(ModalityWeight(*entry) for entry in self.weights)
-
-
 class Fusion:
-    """A fitted fusion. Make it with `Fusion.fit` or `Fusion.load`; it never changes afterwards."""
+    """A fitted fusion. Make it with `Fusion.fit` or `Fusion.load`; it never changes afterwards.
 
-    def __init__(self, config: FusionConfig, tensors: dict[str, NDArray[np.float64]]) -> None:
+    Attributes:
+        config: what was asked for.
+        dim: of the fused rows.
+        fusion_id: names the config, the tensors and what the fit says of its pairs.
+        about: for ``contrastive`` how many ``pairs`` there were, and the ``window`` of the events behind them; else empty.
+    """
+
+    def __init__(self, config: FusionConfig, tensors: dict[str, NDArray[np.float64]], about: dict[str, Any] | None = None) -> None:
         self.config = config
-        self.dim = sum(entry.dim for entry in config.blocks)
+        self.about = about or {}
         self._tensors = tensors
-        self.fusion_id = f"fusion:{_digest(config, tensors)[:12]}"
+        self._spans = _spans(config, tensors)
+        self.dim = self._spans[-1].stop
+        self.fusion_id = f"fusion:{_digest(config, tensors, self.about)[:12]}"
 
     @classmethod
-    def fit(cls, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]], config: FusionConfig) -> Fusion:
+    def fit(
+        cls,
+        vectors: Mapping[str, Floats],
+        present: Mapping[str, NDArray[np.bool_]],
+        config: FusionConfig,
+        *,
+        pairs_P2: NDArray[np.int64] | None = None,
+        pairs_window: tuple[str, str] | None = None,
+    ) -> Fusion:
         """Return the fusion of `config` fitted on the present rows of each modality ([N, M] and bool [N]).
 
-        Deterministic for a given order of rows, for any number of threads. Memory: 8 * M bytes per row of one block of 4,096 rows.
+        ``contrastive`` learns from `pairs_P2`, pairs of rows; `pairs_window`, the first and last instant of the events behind them,
+        is stored with it. Deterministic for a given order of rows, for any number of threads. Memory: 8 * M bytes per row of one
+        block of 4,096 rows; for ``contrastive`` 4 bytes per row and dimension of all modalities, and 32 bytes per pair.
 
         Raises:
-            EncoderError: a present vector is not finite, a block keeps more dims than its vectors have, or no two rows differ.
+            EncoderError: a present vector is not finite, a block keeps more dims than its vectors have, no two rows differ, no
+                items have the modalities that ``cca`` and ``align`` relate, or ``contrastive`` has no pairs.
             ValueError: a modality or its mask is missing, or shapes do not match.
         """
         _check_inputs(vectors, present, config)
-        tensors: dict[str, NDArray[np.float64]] = {}
         with threadpool_limits(limits=1, user_api="blas"):
-            for entry in config.blocks:
-                rows_NM = vectors[entry.modality][present[entry.modality]]
-                for part, tensor in _fit_block(rows_NM, entry, whiten=config.whiten).items():
-                    tensors[f"{entry.modality}.{part}"] = np.ascontiguousarray(tensor)
-        return cls(config, tensors)
+            tensors = fit_tensors(vectors, present, config, pairs_P2)
+        if config.fuse.unit:
+            tensors["length"] = np.ones(1)
+            raw = cls(config, tensors)
+            total = sum(float(np.sqrt(np.square(y_BD).sum(axis=1)).sum()) for _, y_BD, _ in raw._blocks(vectors, present))
+            tensors["length"] = np.array([total / max(_num_rows(present), 1)])
+        about: dict[str, Any] = {}
+        if config.fuse.kind == "contrastive" and pairs_P2 is not None:
+            about = {"pairs": len(pairs_P2), "window": list(pairs_window) if pairs_window else None}
+        return cls(config, tensors, about)
 
     def transform(self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.float32]:
         """Return the fused rows, float32 [N, D]; each depends on its own vectors alone, bit for bit.
@@ -108,23 +112,41 @@ class Fusion:
             ValueError: a modality or its mask is missing, or shapes do not match.
         """
         _check_inputs(vectors, present, self.config)
-        num_rows = len(next(iter(present.values())))
-        fused_ND = np.zeros((num_rows, self.dim), dtype=np.float32)
-        start = 0
+        fused_ND = np.zeros((_num_rows(present), self.dim), dtype=np.float32)
         with threadpool_limits(limits=1, user_api="blas"):
-            for entry in self.config.blocks:
-                mean_M, project_MK = self._part(entry, "mean"), self._part(entry, "project")
-                rows = np.flatnonzero(present[entry.modality])
-                if rows.size and vectors[entry.modality].shape[1] != mean_M.size:
-                    raise ValueError(f"{entry.modality!r} was fitted on {mean_M.size} dims, got {vectors[entry.modality].shape[1]}")
-                for chunk in (rows[i : i + _BLOCK_ROWS] for i in range(0, rows.size, _BLOCK_ROWS)):
-                    centred_BM = vectors[entry.modality][chunk].astype(np.float64) - mean_M
-                    fused_ND[chunk, start : start + entry.dim] = _fixed_product(centred_BM, project_MK)
-                start += entry.dim
+            for rows, sum_BD, _ in self._blocks(vectors, present):
+                fused_ND[rows] = _unit(sum_BD) if self.config.fuse.unit else sum_BD
         return fused_ND
 
+    def explained(self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+        """Return each modality's share of the variance of the fused rows; the shares sum to 1.
+
+        A share is the covariance of the modality's part with the whole over the variance of the whole: what two modalities say
+        together is split evenly between them, and a modality that mostly contradicts the others has a share below 0. Where all
+        fused rows are equal every share is 0.
+
+        Raises as `transform`.
+        """
+        _check_inputs(vectors, present, self.config)
+        names = [entry.modality for entry in self.config.blocks]
+        sums_MD = np.zeros((len(names), self.dim))
+        crossed_M = np.zeros(len(names))
+        num_rows = _num_rows(present)
+        with threadpool_limits(limits=1, user_api="blas"):
+            for _, whole_BD, parts in self._blocks(vectors, present):
+                scale_B1 = _scale(whole_BD) if self.config.fuse.unit else np.ones((len(whole_BD), 1))
+                for m, (span, part_BK) in enumerate(parts):
+                    sums_MD[m, span] += (part_BK * scale_B1).sum(axis=0)
+                    crossed_M[m] += (part_BK * scale_B1 * (whole_BD * scale_B1)[:, span]).sum()
+        shares_M = crossed_M - sums_MD @ sums_MD.sum(axis=0) / max(num_rows, 1)
+        return dict(zip(names, (shares_M / (shares_M.sum() or 1.0)).tolist(), strict=True))
+
     def inverse(self, fused_ND: Floats) -> dict[str, NDArray[np.float32]]:
-        """Return each modality's vectors, float32 [N, M], nearest to the fused rows: exact within the kept PCA directions.
+        """Return each modality's vectors, float32 [N, M], nearest to the fused rows.
+
+        Kinds that keep modalities apart are exact within the kept PCA directions. Where modalities share a space, the fused row
+        is divided between them as least squares has it over the fitted rows, also for an item that lacks one. Of a ``unit`` fusion
+        only the direction can be undone: rows are taken to have the mean length of the fitted ones.
 
         Raises:
             ValueError: `fused_ND` does not have `dim` columns.
@@ -132,21 +154,22 @@ class Fusion:
         if fused_ND.ndim != 2 or fused_ND.shape[1] != self.dim:
             raise ValueError(f"fused rows must have {self.dim} columns, got shape {fused_ND.shape}")
         result: dict[str, NDArray[np.float32]] = {}
-        start = 0
+        length = float(self._tensors["length"][0]) if self.config.fuse.unit else None
         with threadpool_limits(limits=1, user_api="blas"):
-            for entry in self.config.blocks:
+            for entry, span in zip(self.config.blocks, self._spans, strict=True):
                 mean_M, unproject_KM = self._part(entry, "mean"), self._part(entry, "unproject")
                 out_NM = np.empty((len(fused_ND), mean_M.size), dtype=np.float32)
                 for first in range(0, len(fused_ND), _BLOCK_ROWS):
-                    block_BK = fused_ND[first : first + _BLOCK_ROWS, start : start + entry.dim].astype(np.float64)
+                    block_BK = fused_ND[first : first + _BLOCK_ROWS, span].astype(np.float64)
+                    block_BK = block_BK if length is None else block_BK * length
                     out_NM[first : first + _BLOCK_ROWS] = _fixed_product(block_BK, unproject_KM) + mean_M
                 result[entry.modality] = out_NM
-                start += entry.dim
         return result
 
     def save(self, path: Path) -> None:
         """Write one safetensors file whose header carries the config and the hash; it appears whole or not at all."""
-        header = json.dumps({"format": _FORMAT, "config": asdict(self.config), "fusion_id": self.fusion_id}, sort_keys=True)
+        said = {"format": _FORMAT, "config": self.config.described(), "fusion_id": self.fusion_id}
+        header = json.dumps(said | ({"about": self.about} if self.about else {}), sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -161,7 +184,7 @@ class Fusion:
 
     @classmethod
     def load(cls, path: Path) -> Fusion:
-        """Return the fusion saved at `path`, after checking its hash.
+        """Return the fusion saved at `path`, after checking its hash; a file from before there were kinds is a ``concat``.
 
         Raises:
             ArtifactError: the file is missing, damaged or of another format.
@@ -170,55 +193,70 @@ class Fusion:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["fusion"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            values = header["config"]
             config = FusionConfig(
-                weights=tuple(tuple(entry) for entry in header["config"]["weights"]), whiten=header["config"]["whiten"]
+                weights=tuple(tuple(entry) for entry in values["weights"]),
+                whiten=values["whiten"],
+                fuse=FuseConfig(**values.get("fuse", {})),
             )
-            stored = (header["format"], header["fusion_id"])
+            about = dict(header.get("about", {}))
+            stored, found = (header["format"], header["fusion_id"]), (_FORMAT, f"fusion:{_digest(config, tensors, about)[:12]}")
         except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
             raise ArtifactError(f"{path} is not a readable fusion: {type(error).__name__}: {error}. Fit it again.") from error
-        fusion = cls(config, tensors)
-        if stored != (_FORMAT, fusion.fusion_id):
-            raise ArtifactError(
-                f"{path} is damaged or of another format: it says {stored}, its content is {(_FORMAT, fusion.fusion_id)}."
-            )
-        return fusion
+        if stored != found:
+            raise ArtifactError(f"{path} is damaged or of another format: it says {stored}, its content is {found}.")
+        return cls(config, tensors, about)
+
+    def _blocks(
+        self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]
+    ) -> Iterator[tuple[slice, NDArray[np.float64], list[tuple[slice, NDArray[np.float64]]]]]:
+        """Yield for 256 rows at a time the rows, their sum [B, D], and each modality's part [B, K] with the columns it fills."""
+        for entry in self.config.blocks:
+            width, found = self._part(entry, "mean").size, vectors[entry.modality].shape[1]
+            if present[entry.modality].any() and found != width:
+                raise ValueError(f"{entry.modality!r} was fitted on {width} dims, got {found}")
+        num_rows = _num_rows(present)
+        for first in range(0, num_rows, _BLOCK_ROWS):
+            rows = slice(first, min(first + _BLOCK_ROWS, num_rows))
+            sum_BD = np.zeros((rows.stop - rows.start, self.dim))
+            parts = []
+            for entry, span in zip(self.config.blocks, self._spans, strict=True):
+                has_B = present[entry.modality][rows]
+                part_BK = np.zeros((len(sum_BD), span.stop - span.start))
+                if has_B.any():
+                    centred_BM = vectors[entry.modality][rows][has_B].astype(np.float64) - self._part(entry, "mean")
+                    part_BK[has_B] = _fixed_product(centred_BM, self._part(entry, "project"))
+                sum_BD[:, span] += part_BK
+                parts.append((span, part_BK))
+            yield rows, sum_BD, parts
 
     def _part(self, entry: ModalityWeight, part: str) -> NDArray[np.float64]:
         return self._tensors[f"{entry.modality}.{part}"]
 
 
-def _fit_block(rows_NM: Floats, entry: ModalityWeight, *, whiten: bool) -> dict[str, NDArray[np.float64]]:
-    """Return the mean [M], the projection [M, K] with scale and weight in it, and the way back [K, M]."""
-    num_rows, width = rows_NM.shape
-    if entry.dim > width:
-        raise EncoderError(f"{entry.modality!r} has {width} dims and cannot keep {entry.dim}. Set its dim to {width} or less.")
-    starts = range(0, num_rows, _FIT_ROWS)
-    total_M = np.zeros(width)
-    for i in starts:
-        total_M += rows_NM[i : i + _FIT_ROWS].sum(axis=0, dtype=np.float64)
-    mean_M = total_M / max(num_rows, 1)
-    scatter_MM = np.zeros((width, width))
-    for i in starts:
-        centred = rows_NM[i : i + _FIT_ROWS].astype(np.float64) - mean_M
-        scatter_MM += centred.T @ centred
-    values, axes = np.linalg.eigh(scatter_MM / max(num_rows, 1))
-    values_K, axes_MK = values[::-1][: entry.dim], axes[:, ::-1][:, : entry.dim]
-    largest = np.argmax(np.abs(axes_MK), axis=0)
-    axes_MK = axes_MK * np.where(axes_MK[largest, np.arange(entry.dim)] < 0, -1.0, 1.0)
-    magnitude = float(np.max(np.abs(rows_NM), initial=0.0))
-    if num_rows < 2 or not values_K[0] > (1e-7 * magnitude) ** 2:
-        raise EncoderError(
-            f"{entry.modality!r} has no two vectors that differ ({num_rows} present rows): nothing to fuse. Leave the modality out."
-        )
-    deviation_K = np.sqrt(np.maximum(values_K, 0.0)) if whiten else np.ones(entry.dim)
-    usable_K = values_K > _TINY * values_K[0]
-    spread_K = np.where(usable_K, deviation_K, 1.0)
-    axes_MK = axes_MK * usable_K
-    lengths = [
-        np.linalg.norm((rows_NM[i : i + _FIT_ROWS].astype(np.float64) - mean_M) @ (axes_MK / spread_K), axis=1) for i in starts
-    ]
-    scale = entry.weight / float(np.concatenate(lengths).mean())
-    return {"mean": mean_M, "project": axes_MK / spread_K * scale, "unproject": (axes_MK * spread_K / scale).T}
+def _spans(config: FusionConfig, tensors: dict[str, NDArray[np.float64]]) -> list[slice]:
+    """Return the columns of the fused row that each modality fills: its own, or in a shared space all of them."""
+    dims = [tensors[f"{entry.modality}.project"].shape[1] for entry in config.blocks]
+    if config.fuse.kind not in BLOCK_KINDS:
+        return [slice(0, dim) for dim in dims]
+    edges = np.cumsum([0, *dims]).tolist()
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _scale(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [B, 1]: one over each row's length, 0 for a row of zeros."""
+    length_B1 = np.sqrt(np.square(rows_BD).sum(axis=1, keepdims=True))
+    scale_B1: NDArray[np.float64] = np.divide(1.0, length_B1, out=np.zeros_like(length_B1), where=length_B1 > 0)
+    return scale_B1
+
+
+def _unit(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit_BD: NDArray[np.float64] = rows_BD * _scale(rows_BD)
+    return unit_BD
+
+
+def _num_rows(present: Mapping[str, NDArray[np.bool_]]) -> int:
+    return len(next(iter(present.values())))
 
 
 def _fixed_product(left_BM: NDArray[np.float64], right_MK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -249,9 +287,11 @@ def _check_inputs(vectors: Mapping[str, Floats], present: Mapping[str, NDArray[n
             )
 
 
-def _digest(config: FusionConfig, tensors: dict[str, NDArray[np.float64]]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+def _digest(config: FusionConfig, tensors: dict[str, NDArray[np.float64]], about: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(config.described(), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name}{tensors[name].shape}{tensors[name].dtype}".encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    if about:
+        digest.update(json.dumps(about, sort_keys=True).encode())
     return digest.hexdigest()
