@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -34,6 +35,7 @@ _out = Console(soft_wrap=True)
 WarehouseOption = Annotated[Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse.")]
 RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_CELL = 48  # characters of a value that a table shows; --json shows all
 _COMPARED = ["method", "status", "raw_collision_rate", "unique_share", "moved_share", "mean_move_cost", "lowest_utilisation"]
 _COMPARED += ["reconstruction_error", "ehr_raw", "ehr_unmoved", "ehr_reconstructed"]
@@ -214,6 +216,48 @@ def releases(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption
         row["content_hash"] = str(row["content_hash"])[:12]
         row["created_at"] = f"{row['created_at']:%Y-%m-%d %H:%M:%S}"
     _print_rows("releases", columns, rows)
+
+
+@app.command("import")
+def import_sids(
+    file: Annotated[Path, typer.Argument(help="A file of semantic IDs that others published.")],
+    file_format: Annotated[str, typer.Option("--format", "-f", help="index_json, grid, openonerec, npy or parquet.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="What to call the assignment.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Parquet file; assignments/NAME.parquet if none.")] = None,
+    source: Annotated[str, typer.Option(help="Where it comes from; the file's name if empty.")] = "",
+    levels: Annotated[int | None, typer.Option(min=1, help="Keep the first levels only.")] = None,
+    width: Annotated[list[int] | None, typer.Option(min=1, help="Codes of a level; one for all levels, or one each.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="Item of each row of grid and npy, one per line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring in semantic IDs made elsewhere, to be measured like our own; publishes nothing.
+
+    Example: sidlake import Beauty.index.json --format index_json --name letter --width 256
+    """
+    from sidlake.pipelines.imported import FORMATS, describe_assignment, read_assignment, write_assignment
+    from sidlake.warehouse.storage import disk_errors
+
+    if file_format not in FORMATS:
+        _usage(f"unknown format {file_format!r}; the formats are {', '.join(FORMATS)}")
+    if not _PLAIN_NAME.fullmatch(name):
+        _usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
+    found = read_assignment(file, file_format, name=name, source=source or file.name, widths=width, num_levels=levels, ids_path=ids)
+    path = output or warehouse / "assignments" / f"{name}.parquet"
+    with disk_errors(path):
+        write_assignment(found, path)
+    about = describe_assignment(found) | {"path": str(path)}
+    if as_json:
+        _print_json(about)
+        return
+    sizes = "x".join(str(size) for size in about["widths"])
+    _out.print(
+        f"{name}: {about['items']:,} items, {about['different_sids']:,} different SIDs of {sizes}, in {path}", highlight=False
+    )
+    for note in about["stripped"]:
+        _out.print(f"  left out {note}", highlight=False)
+    if about["ends_in_deduplication"]:
+        _out.print(f"  the last level only numbers the items of one SID; --levels {len(about['widths']) - 1} leaves it out")
 
 
 @app.command()
