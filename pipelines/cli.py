@@ -242,7 +242,7 @@ def import_sids(
         _usage(f"unknown format {file_format!r}; the formats are {', '.join(FORMATS)}")
     if not _PLAIN_NAME.fullmatch(name):
         _usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
-    found = read_assignment(file, file_format, name=name, source=source or file.name, widths=width, num_levels=levels, ids_path=ids)
+    found = read_assignment(file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids)
     path = output or warehouse / "assignments" / f"{name}.parquet"
     with disk_errors(path):
         write_assignment(found, path)

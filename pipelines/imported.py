@@ -58,8 +58,8 @@ def read_assignment(
 ) -> Assignment:
     """Return the file's semantic IDs.
 
-    `widths` are the codes per level (one number stands for all levels), by default what a Parquet file of ours says, else each level's highest code + 1: a level whose
-    last codes nobody uses then looks fuller than it is. With `num_levels` only so many first codes are kept, which also admits a
+    `widths` are the codes per level (one number stands for all levels), by default what a Parquet file of ours says, else each
+    level's highest code + 1: a level whose last codes nobody uses then looks fuller than it is. With `num_levels` only so many first codes are kept, which also admits a
     file whose authors lengthened some SIDs to tell items apart. `ids_path` names rows of ``grid`` and ``npy``, one per line.
 
     Raises `SourceError` for a file that is missing, cut short, or holds what its format does not; `ContractError` where SIDs differ
@@ -84,7 +84,7 @@ def read_assignment(
         item_ids=pa.array(ids, pa.string()),
         codes_NL=codes_NL,
         widths=_checked_widths(known, codes_NL.shape[1], path),
-        source=source or str(about.get("source", "")),
+        source=source or str(about.get("source") or path.name),
         stripped=tuple(stripped),
     )
 

@@ -165,7 +165,7 @@ def test_rows_take_identifiers_from_a_file(tmp_path):
     found = read_assignment(npy(tmp_path / "sids"), "npy", name="theirs", ids_path=tmp_path / "ids.txt")
     assert found.item_ids.to_pylist() == ["B001", "B002", "B003", "B004"]
     (tmp_path / "ids.txt").write_text("B001\nB002\n", encoding="utf-8")
-    with pytest.raises(ContractError, match="has 2 identifiers, .* has 4 items"):
+    with pytest.raises(ContractError, match=r"has 2 identifiers, .* has 4 items"):
         read_assignment(tmp_path / "sids", "npy", name="theirs", ids_path=tmp_path / "ids.txt")
     with pytest.raises(SourceError, match="no readable text file of identifiers"):
         read_assignment(tmp_path / "sids", "npy", name="theirs", ids_path=tmp_path / "none.txt")
