@@ -59,8 +59,9 @@ def read_assignment(
     """Return the file's semantic IDs.
 
     `widths` are the codes per level (one number stands for all levels), by default what a Parquet file of ours says, else each
-    level's highest code + 1: a level whose last codes nobody uses then looks fuller than it is. With `num_levels` only so many first codes are kept, which also admits a
-    file whose authors lengthened some SIDs to tell items apart. `ids_path` names rows of ``grid`` and ``npy``, one per line.
+    level's highest code + 1: a level whose last codes nobody uses then looks fuller than it is. With `num_levels` only so many
+    first codes are kept, which also admits a file whose authors lengthened some SIDs to tell items apart. `ids_path` names the
+    rows of ``grid`` and ``npy``, one per line.
 
     Raises `SourceError` for a file that is missing, cut short, or holds what its format does not; `ContractError` where SIDs differ
     in length, a code is negative or no integer, an item has several SIDs, or tokens are not those of levels a, b, c, ... in order;
