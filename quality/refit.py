@@ -116,7 +116,7 @@ def held_out_error(
     for fold in range(num_folds):
         kept_N = fold_N != fold
         mean_D = x_ND[kept_N].mean(axis=0, dtype=np.float64)
-        fitted = refit_codebooks(codes_NL[kept_N], widths, x_ND[kept_N] - mean_D, tolerance=1e-5)
+        fitted = refit_codebooks(codes_NL[kept_N], widths, x_ND[kept_N] - mean_D, tolerance=1e-4)
         found_ND[~kept_N] = fitted.decode(codes_NL[~kept_N]) + mean_D
     return relative_reconstruction_error(x_ND, found_ND)
 

@@ -84,7 +84,7 @@ def test_the_command_prints_a_list_and_exits_1_where_a_figure_differs(tmp_path):
             text.replace('"unique_count": 10937', '"unique_count": 10938') if file.name == "text.rqkmeans.metrics.json" else text
         )
         (tmp_path / "unigenrec_metrics" / file.name).write_text(changed, encoding="utf-8")
-    command = [sys.executable, str(FILE), "--json", "--data"]
+    command = [sys.executable, str(FILE), "--json", "--codes-only", "--data"]
     done = subprocess.run([*command, str(BEAUTY)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [row["assignment"] for row in json.loads(done.stdout) if row["confirmed"] is False] == []
