@@ -43,10 +43,10 @@ class FuseConfig:
     dim: int | None = None
     target: str | None = None
     ridge: float = 1e-3
-    num_steps: int = 1000
+    num_steps: int = 600
     batch_size: int = 512
-    learning_rate: float = 1e-3
-    temperature: float = 0.1
+    learning_rate: float = 3e-3
+    temperature: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:

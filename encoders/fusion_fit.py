@@ -73,6 +73,11 @@ class _Blocks:
         self.spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
         self.dim = edges[-1]
 
+    @property
+    def present_NJ(self) -> NDArray[np.bool_]:
+        """Which of the J modalities each row has, bool [N, J]."""
+        return np.stack([self._present[name] for name in self.names], axis=1)
+
     def having(self, names: list[str]) -> NDArray[np.int64]:
         """Return the rows that have all these modalities; `EncoderError` where there are fewer than 2."""
         rows = np.flatnonzero(np.logical_and.reduce([self._present[name] for name in names]))
@@ -132,22 +137,11 @@ def _joint(
     # torch is loaded by who trains, not by who fuses
     from sidlake.encoders.contrastive_projection import contrastive_projection
 
-    joint_SD = contrastive_projection(blocks.all_rows(), _checked_pairs(pairs_P2, blocks.num_rows), start_SD, config.fuse)
+    joint_SD = contrastive_projection(
+        blocks.all_rows(), blocks.present_NJ, pairs_P2, start_SD=start_SD, spans=blocks.spans, config=config.fuse
+    )
     spread = [np.trace(axes_SD.T @ second_SS @ axes_SD) for axes_SD in (start_SD, joint_SD)]
     return np.asarray(joint_SD * np.sqrt(spread[0] / spread[1]))  # cosines say nothing of the scale: it stays that of the start
-
-
-def _checked_pairs(pairs_P2: NDArray[np.int64] | None, num_rows: int) -> NDArray[np.int64]:
-    if pairs_P2 is None or not len(pairs_P2):
-        raise EncoderError(
-            "Kind 'contrastive' learns from items that were bought together, and there is no such pair. Take kind 'pca', or give"
-            " interactions with training events."
-        )
-    if pairs_P2.ndim != 2 or pairs_P2.shape[1] != 2 or pairs_P2.dtype.kind != "i":
-        raise ValueError(f"pairs must be whole numbers [P, 2], got {pairs_P2.dtype} {pairs_P2.shape}")
-    if pairs_P2.min() < 0 or pairs_P2.max() >= num_rows:
-        raise ValueError(f"pairs must name rows 0 to {num_rows - 1}, got {pairs_P2.min()} to {pairs_P2.max()}")
-    return pairs_P2
 
 
 def _as_is(width: int) -> Tensors:

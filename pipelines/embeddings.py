@@ -20,10 +20,11 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.encoders.behaviour import behaviour_id, fit_behaviour
-from sidlake.encoders.fusion import Fusion, FusionConfig
+from sidlake.encoders.fusion import Fusion
 from sidlake.encoders.text import TextEncoder, TextEncoderConfig, calibrate
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
+from sidlake.pipelines.facts import training_pairs
 from sidlake.pipelines.modalities import embed_image, embed_precomputed, encoders_of, head_of_embeddings
 from sidlake.pipelines.split import ordered_events, training_events
 from sidlake.pipelines.vectors import embedding_rows, matrix_for, missing_rows
@@ -111,17 +112,26 @@ def fuse(ctx: RunContext) -> StepReport:
     """Fuse each item's modalities into the vector that is quantized; `retrain` fits the fusion, `refresh` applies it."""
     config, encoders = ctx.recipe.encoders, encoders_of(ctx)
     sources = {modality: encoders.get(modality) for modality in config.fusion}
-    fit_needed = ctx.job == "retrain" and not ctx.unchanged("fit_fusion", inputs=["items"], outputs=[], config=[config, sources])
+    learns_pairs = config.fuse.kind == "contrastive"
+    fit_inputs, fit_settings = ["items"], [config, sources]
+    if learns_pairs:
+        fit_inputs, fit_settings = ["items", "interactions"], [config, sources, ctx.recipe.split]
+    fit_needed = ctx.job == "retrain" and not ctx.unchanged("fit_fusion", inputs=fit_inputs, outputs=[], config=fit_settings)
     if ctx.unchanged("fuse", inputs=["items"], outputs=["item_embeddings"], config=[config, sources]) and not fit_needed:
         return StepReport(step="fuse", skipped=True)
     items = ctx.read("items", _KEYS)
     vectors, present = _modalities(ctx, items)
-    blocks = tuple((modality, block.weight, block.dim) for modality, block in config.fusion.items())
-    fusion_config = FusionConfig(weights=blocks, whiten=config.whiten)
-    fusion = Fusion.fit(vectors, present, fusion_config) if fit_needed else load_fusion(ctx)
+    details: dict[str, object] = {f"{modality}_share": float(has_N.mean()) for modality, has_N in present.items()}
     if fit_needed:
+        pairs_P2, window = training_pairs(ctx, items) if learns_pairs else (None, None)
+        fusion = Fusion.fit(vectors, present, config.fusion_config(), pairs_P2=pairs_P2, pairs_window=window)
         fusion.save(_fusion_path(ctx, fusion.fusion_id))
-        ctx.note(encoders=encoders_of(ctx) | {"fused": fusion.fusion_id})
+        explained = {modality: round(share, 4) for modality, share in fusion.explained(vectors, present).items()}
+        ctx.note(encoders=encoders_of(ctx) | {"fused": fusion.fusion_id}, explained=explained)
+        details |= {f"{modality}_explains": share for modality, share in explained.items()}
+        details |= {"pairs": len(pairs_P2), "pairs_until": window[1]} if pairs_P2 is not None and window else {}
+    else:
+        fusion = load_fusion(ctx)
     missing = missing_rows(items, head_of_embeddings(ctx), "fused", fusion.fusion_id)
     if len(missing):
         where = pa.compute.index_in(missing.column("item_id"), value_set=items.column("item_id")).to_numpy()
@@ -129,8 +139,7 @@ def fuse(ctx: RunContext) -> StepReport:
         rows = embedding_rows(missing, "fused", fusion.fusion_id, x_ND)
         ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
         ctx.save()
-    coverage = {f"{m}_share": float(p.mean()) for m, p in present.items()}
-    return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **coverage})
+    return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **details})
 
 
 EMBEDDING_STEPS = (embed_text, embed_image, embed_precomputed, embed_behaviour, fuse)

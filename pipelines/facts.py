@@ -22,7 +22,7 @@ from sidlake.pipelines.vectors import matrix_for
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.tokenizer import ItemFacts
 
-__all__ = ["FACT_COLUMNS", "co_purchases", "facts_for_fit", "facts_of_rows", "with_facts"]
+__all__ = ["FACT_COLUMNS", "co_purchases", "facts_for_fit", "facts_of_rows", "training_pairs", "with_facts"]
 
 FACT_COLUMNS = {"first_seen_N": "first_seen", "categories_N": "category"}
 """Facts that `encode` may need, and the column of staged rows that carries each."""
@@ -31,7 +31,7 @@ FACT_COLUMNS = {"first_seen_N": "first_seen", "categories_N": "category"}
 def facts_for_fit(ctx: RunContext, items: pa.Table, needs: frozenset[str]) -> ItemFacts:
     """Return the facts named in `needs` for the rows of `items` (item_id, content_hash); what the catalogue lacks is None."""
     facts = facts_of_rows(with_facts(ctx, items, needs))
-    pairs_P2, window = _pairs(ctx, items) if "pairs_P2" in needs else (None, None)
+    pairs_P2, window = training_pairs(ctx, items) if "pairs_P2" in needs else (None, None)
     return ItemFacts(
         item_hashes_N=facts.item_hashes_N,
         first_seen_N=facts.first_seen_N,
@@ -76,7 +76,8 @@ def co_purchases(users_N: npt.NDArray[np.int64], rows_N: npt.NDArray[np.int64], 
     return np.concatenate(found)
 
 
-def _pairs(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.int64] | None, tuple[str, str] | None]:
+def training_pairs(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.int64] | None, tuple[str, str] | None]:
+    """Return pairs of rows of `items` that users took together, and the first and last instant of training; None without events."""
     events = _training(ctx)
     if events is None or events.is_empty():
         return None, None

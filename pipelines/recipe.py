@@ -15,11 +15,8 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sidlake.encoders.behaviour import BehaviourConfig
-from sidlake.encoders.image import ImageEncoderConfig
-from sidlake.encoders.precomputed import PrecomputedConfig
-from sidlake.encoders.text import TextEncoderConfig
 from sidlake.generative.config import GenerativeConfig
+from sidlake.pipelines.encoders_config import EncodersConfig, Modality
 from sidlake.pipelines.parsing import parse_dataclass
 from sidlake.quality.gates import Gate
 from sidlake.tokenizers.errors import RecipeError
@@ -184,40 +181,6 @@ class SplitConfig:
             raise RecipeError(msg)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Modality:
-    """Share of a modality in the fused vector: its block is reduced to `dim` principal components and scaled to `weight`."""
-
-    weight: float = 1.0
-    dim: int = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncodersConfig:
-    """The encoders that run and how their vectors are fused; `behaviour` is left out for catalogues without interactions.
-
-    `precomputed` names tables of vectors made elsewhere, each a modality by its name.
-    """
-
-    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    image: ImageEncoderConfig | None = None
-    behaviour: BehaviourConfig | None = None
-    precomputed: dict[str, PrecomputedConfig] = field(default_factory=dict)
-    fusion: dict[str, Modality] = field(default_factory=lambda: {"text": Modality()})
-    whiten: bool = False
-
-    def __post_init__(self) -> None:
-        named = {"image": self.image, "behaviour": self.behaviour, **self.precomputed}
-        taken = sorted({"text", "image", "behaviour", "fused"} & set(self.precomputed))
-        if taken:
-            msg = f"encoders.precomputed: {taken} are names of other modalities"
-            raise RecipeError(msg)
-        available = {"text"} | {modality for modality, config in named.items() if config}
-        if not self.fusion or not set(self.fusion) <= available:
-            msg = f"encoders.fusion: modalities {sorted(self.fusion)} must be a non-empty subset of {sorted(available)}"
-            raise RecipeError(msg)
-
-
 Uniqueness = Literal["reassign", "append", "sinkhorn", "optimal", "none"]
 
 
@@ -297,8 +260,10 @@ class Recipe:
         if self.encoders.image and not self.items.image:
             msg = f"recipe {self.name}: encoders.image needs items.image, the column that holds or names the pictures"
             raise RecipeError(msg)
-        if self.interactions is None and (self.encoders.behaviour or self.trainer):
-            msg = f"recipe {self.name}: encoders.behaviour and trainer need an [interactions] section"
+        learns_pairs = self.encoders.fuse.kind == "contrastive"
+        if self.interactions is None and (self.encoders.behaviour or self.trainer or learns_pairs):
+            needy = "encoders.behaviour, trainer and encoders.fuse of kind 'contrastive'"
+            msg = f"recipe {self.name}: {needy} need an [interactions] section"
             raise RecipeError(msg)
 
     def source_path(self, source: str) -> Path:
