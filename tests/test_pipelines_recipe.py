@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidlake.encoders.fusion_config import FuseConfig, FusionConfig
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
 from sidlake.tokenizers.errors import RecipeError
 
@@ -30,6 +31,12 @@ def recipe_of(tmp_path, text):
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_in_the_repository_loads(path):
     assert load_recipe(path).name == path.stem
+
+
+def test_the_fusion_of_a_recipe_is_concat_and_another_kind_is_told_with_its_settings(tmp_path):
+    assert recipe_of(tmp_path, MINIMAL).encoders.fusion_config() == FusionConfig(weights=(("text", 1.0, 64),))
+    told = recipe_of(tmp_path, MINIMAL + "[encoders]\nfuse = { kind = 'pca', dim = 32, unit = true }").encoders.fusion_config()
+    assert told.fuse == FuseConfig(kind="pca", dim=32, unit=True)
 
 
 def test_paths_start_at_the_recipes_folder(tmp_path):
@@ -57,6 +64,12 @@ def test_the_digest_does_not_depend_on_where_the_recipe_lies(tmp_path):
         (MINIMAL + "[tokenizer]\nwidths = [8, true]", r"tokenizer.widths\[1\] must be int, got True"),
         (MINIMAL + "[[gates]]\nmetric = 'raw_leaf_gini'", "give minimum, maximum or both"),
         (MINIMAL + "[encoders.fusion.image]\nweight = 1.0", r"modalities \['image'\] must be a non-empty subset of \['text'\]"),
+        (MINIMAL + "[encoders]\nfuse = { kind = 'glue' }", r"encoders.fuse.kind must be one of \['concat', 'plain'"),
+        (MINIMAL + "[encoders]\nfuse = { knd = 'pca' }", "unknown key encoders.fuse.knd"),
+        (MINIMAL + "[encoders]\nfuse = { kind = 'pca', target = 'text' }", "fuse.target is no setting of kind 'pca'"),
+        (MINIMAL + "[encoders]\nfuse = { kind = 'align' }", "encoders.fusion: kind 'align' relates modalities"),
+        (MINIMAL + "[encoders]\nfuse = { kind = 'pca', dim = 65 }", "fuse.dim of kind 'pca' must be at most 64"),
+        (MINIMAL + "[encoders]\nfuse = { kind = 'contrastive' }", r"need an \[interactions\] section"),
         (MINIMAL + "[trainer]\nnum_steps = 5", r"need an \[interactions\] section"),
         (MINIMAL + "[split]\nholdout_days = 0", "must be >= 1"),
         (MINIMAL + "[[sources.rows.rules]]\nname = 'r'\ncolumn = 'c'", "0 predicates given, needed exactly 1"),
