@@ -10,8 +10,8 @@ recipe's own semantic IDs, and those of the `--methods` named, go the same way a
 
 More codes fit better whatever they mean. Beside each figure of all levels stand the same of the first levels, at most
 `COMPARABLE_LEVELS`, of the same codes dealt to items at random (`shuffled_*`), and the error of items left out of the fit
-(`held_out_error`; above 1 the refit says nothing of an item). Items that share a SID share a vector, and such ties are broken by
-the raw vectors: an assignment of few SIDs gains by that, and `tie_rate` says how often.
+(`held_out_error`; above 1 the refit says nothing of an item). Items that share a SID share a vector; such ties are broken by the
+raw vectors, and `ehr_tie_rate` says how often.
 """
 
 import argparse
@@ -70,14 +70,14 @@ class Reference:
     raw: EmbeddingHitRate
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per assignment")
     parser.add_argument("--data", type=Path, help="folder of the Beauty files")
     parser.add_argument("--warehouse", type=Path, default=ROOT / "warehouse", help="where embeddings are kept between runs")
     parser.add_argument("--methods", nargs="*", default=[], help="also these of recipes/methods; the recipe itself always")
     parser.add_argument("--codes-only", action="store_true", help="leave out the metrics that need vectors, and our own recipes")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     folder = arguments.data or next((path for path in DATA if (path / "sids.parquet").is_file()), None)
     if folder is None:
         parser.error(f"no sids.parquet in {' or '.join(str(path) for path in DATA)}: see data/README.md")
@@ -145,6 +145,7 @@ def measure_codes(assignment: Assignment, published: dict[str, Any] | None = Non
         "collision_rate": collisions.collision_rate,
         "uniquely_identified_share": collisions.uniquely_identified_share,
         "largest_group": collisions.largest_group,
+        "group_size_histogram": [list(entry) for entry in collisions.group_size_histogram],
         "leaf_gini": gini(group_sizes(codes_NL)),
         "utilisation": float(np.mean([level.utilisation for level in usage])),
         "lowest_utilisation": min(level.utilisation for level in usage),
@@ -317,15 +318,15 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         {
             "assignment": lambda row: row["assignment"],
             "first levels": lambda row: row["first_levels"],
-            "EHR": lambda row: f"{row['first_levels_ehr']:.4f}",
-            "error": lambda row: f"{row['first_levels_error']:.3f}",
-            "all levels": lambda row: row["refit_levels"],
-            "EHR ": lambda row: f"{row['ehr_reconstructed']:.4f}",
+            "EHR of them": lambda row: f"{row['first_levels_ehr']:.4f}",
+            "error of them": lambda row: f"{row['first_levels_error']:.3f}",
+            "levels": lambda row: row["refit_levels"],
+            "EHR": lambda row: f"{row['ehr_reconstructed']:.4f}",
             "ties": lambda row: f"{row['ehr_tie_rate']:.1%}",
-            "EHR shuffled": lambda row: f"{row['shuffled_ehr']:.3f}",
-            "error ": lambda row: f"{row['relative_reconstruction_error']:.3f}",
+            "EHR if dealt": lambda row: f"{row['shuffled_ehr']:.3f}",
+            "error": lambda row: f"{row['relative_reconstruction_error']:.3f}",
             "left out": lambda row: f"{row['held_out_error']:.3f}",
-            "shuffled": lambda row: f"{row['shuffled_error']:.3f}",
+            "if dealt": lambda row: f"{row['shuffled_error']:.3f}",
         },
     )
 
