@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlake.tokenizers import collisions
 from sidlake.tokenizers.collisions import assign_unique
 from sidlake.tokenizers.errors import CapacityError
+from sidlake.tokenizers.increments import Implicit
 from sidlake.tokenizers.nearest import squared_distances_f64
 from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 
@@ -114,6 +116,70 @@ def test_widths_beyond_63_bits_are_resolved_too():
     wide[:, 0] = np.arange(2**13)
     result = assign(np.zeros(3), centroids=(wide,) * 5)
     assert result.codes_NL.tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 2]]
+
+
+def test_spills_in_widths_beyond_63_bits_go_to_the_nearest_prefix_with_room():
+    wide, last = np.arange(2.0**16, dtype=np.float32)[:, None], np.array([[0.0], [1.0]], dtype=np.float32)
+    result = assign(np.zeros(4), occupied=[[0, 0, 0, 1, 1]], centroids=(wide,) * 4 + (last,))
+    assert result.codes_NL[:, :3].tolist() == [[0, 0, 0]] * 4
+    assert result.codes_NL[:, 3:].tolist() == [[0, 0], [0, 1], [1, 0], [2, 0]]
+    assert result.spilled_N.tolist() == [False, False, True, True]
+
+
+def test_residual_norms_that_are_not_numbers_are_refused():
+    codes = np.zeros((2, 2), dtype=np.int32)
+    with pytest.raises(ValueError, match="1 of 2 residual norms are NaN"):
+        assign_unique(
+            codes,
+            np.array([0.0, np.nan]),
+            np.zeros(2, np.uint64),
+            centroids=CENTROIDS,
+            vectors_of=lambda rows: np.zeros((len(rows), 1)),
+        )
+
+
+def crowd(seed, *, spread=0.3, items=700, published=200):
+    """Return what assigns items that crowd a few of 1,024 SIDs beside published ones, by codes that a level shares."""
+    rng = np.random.default_rng(seed)
+    centroids = tuple((rng.normal(size=(width, 4)) / (level + 1)).astype(np.float32) for level, width in enumerate((8, 8, 16)))
+    x = (spread * rng.normal(size=(items, 4))).astype(np.float32)
+    occupied = np.stack(np.unravel_index(rng.permutation(1024)[:published], (8, 8, 16)), axis=1).astype(np.int32)
+    codes, norms = model_of(centroids).encode_with_norms(x)
+    hashes = rng.integers(0, 9, items).astype(np.uint64)
+
+    def run(space=centroids):
+        return assign_unique(codes, norms, hashes, centroids=space, vectors_of=lambda rows: x[rows], occupied_codes_ML=occupied)
+
+    return centroids, run
+
+
+def assert_same(one, two):
+    for field in ("codes_NL", "moved_N", "spilled_N", "move_cost_N", "residual_norm_N"):
+        assert getattr(one, field).tobytes() == getattr(two, field).tobytes()
+
+
+@pytest.mark.parametrize(("mask_bytes", "first_turns"), [(1, 1), (64, 3), (2**24, 1000)])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_how_many_turns_are_played_at_once_changes_nothing(monkeypatch, mask_bytes, first_turns, spread):
+    _, run = crowd(5, spread=spread)
+    expected = run()
+    assert expected.spilled_N.sum() > 100
+    monkeypatch.setattr(collisions, "_MASK_BYTES", mask_bytes)
+    monkeypatch.setattr(collisions, "_FIRST_TURNS", first_turns)
+    assert_same(run(), expected)
+
+
+def test_codes_made_per_prefix_are_resolved_as_shared_ones_where_they_are_equal():
+    centroids, run = crowd(6)
+    assert_same(run(Implicit(lambda prefix: centroids[len(prefix)], (8, 8, 16), 4)), run())
+
+
+@pytest.mark.parametrize("offset", [0, 2**62 - 5])
+def test_sorting_keeps_equal_values_in_their_order_also_where_rows_do_not_fit_beside_them(offset):
+    values = np.random.default_rng(0).integers(0, 5, 200) + offset
+    ascending, rows = collisions._sort_with_rows(values)
+    assert rows.tolist() == sorted(range(200), key=lambda row: values[row])
+    assert ascending.tolist() == sorted(values.tolist())
 
 
 def by_the_book(x, hashes, centroids, occupied):

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from sidlake.tokenizers.errors import CapacityError
 from sidlake.tokenizers.increments import Implicit, Levels
@@ -41,7 +42,6 @@ __all__ = ["Assignment", "VectorsOf", "assign_unique", "check_codes", "prefix_id
 VectorsOf = Callable[[Int64Array], Float32Array]
 
 _MASK_BYTES = 2**24  # bool mask of free codes per block of movers
-_MASK_PART = 2**21  # of it, what is made for one search
 _VALUES_PER_PART = 2**16  # 0.25 MiB of float32: residuals that stay in the L2 cache
 _FIRST_TURNS = 32  # of a prefix, or of the spilled, played at once at first
 
@@ -89,19 +89,32 @@ def assign_unique(
     num_levels = len(widths)
     occupied = np.empty((0, num_levels), dtype=np.int32) if occupied_codes_ML is None else np.asarray(occupied_codes_ML)
     check_codes(raw_codes_NL, residual_norms_N, item_hashes_N, occupied, widths)
-    codes_TL = np.concatenate([raw_codes_NL, occupied]) if len(occupied) else raw_codes_NL
+    with threadpool_limits(limits=1, user_api="blas"):  # many products of few rows: two threads would mostly wait for each other
+        resolver = _Resolver(raw_codes_NL, residual_norms_N, space, vectors_of)
+        return _assign(raw_codes_NL, residual_norms_N, item_hashes_N, occupied, resolver)
+
+
+def _assign(
+    raw_codes_NL: Int32Array,
+    norms_N: Float64Array,
+    hashes_N: npt.NDArray[np.uint64],
+    occupied_ML: Int32Array,
+    resolver: _Resolver,
+) -> Assignment:
+    """Return what `assign_unique` returns, of arguments that fit."""
+    num_items, widths = len(raw_codes_NL), resolver.widths
+    codes_TL = np.concatenate([raw_codes_NL, occupied_ML]) if len(occupied_ML) else raw_codes_NL
     prefix_T = prefix_ids(codes_TL, widths)
     leaf_T = prefix_T * widths[-1] + codes_TL[:, -1]
     leaves_T, order_T = _sort_with_rows(leaf_T)
-    movers = _movers(leaves_T, order_T, residual_norms_N, item_hashes_N)
-    resolver = _Resolver(raw_codes_NL, residual_norms_N, space, vectors_of)
+    movers = _movers(leaves_T, order_T, norms_N, hashes_N)
     spilled = resolver.fill_prefixes(movers, prefix_T, leaves_T)
     if len(spilled):
         placed_T = np.ones(len(leaf_T), dtype=bool)
         placed_T[spilled] = False
-        leaf_T[: len(raw_codes_NL)] += resolver.codes_NL[:, -1] - raw_codes_NL[:, -1]
+        leaf_T[:num_items] += resolver.codes_NL[:, -1] - raw_codes_NL[:, -1]
         order_T = _sort_with_rows(leaf_T)[1]
-        taken_TL = np.concatenate([resolver.codes_NL, occupied]) if len(occupied) else resolver.codes_NL.copy()
+        taken_TL = np.concatenate([resolver.codes_NL, occupied_ML])
         resolver.spill(spilled, FreeSpace(taken_TL, order_T[placed_T[order_T]], widths))
     return resolver.assignment(movers, spilled)
 
@@ -117,6 +130,9 @@ def check_codes(
     num_items = len(raw_codes_NL)
     if residual_norms_N.shape != (num_items,) or item_hashes_N.shape != (num_items,):
         msg = f"{num_items} items, but residual norms {residual_norms_N.shape} and item hashes {item_hashes_N.shape}"
+        raise ValueError(msg)
+    if np.isnan(residual_norms_N).any():
+        msg = f"{np.count_nonzero(np.isnan(residual_norms_N))} of {num_items} residual norms are NaN: encode finite vectors"
         raise ValueError(msg)
     for name, codes in (("raw", raw_codes_NL), ("occupied", occupied_ML)):
         if codes.ndim != 2 or codes.shape[1] != len(widths) or not _in_range(codes, widths):
@@ -259,12 +275,12 @@ class _Resolver:
         while first <= turn_C.max(initial=-1):
             turn = np.flatnonzero((turn_C >= first) & (turn_C < first + pace.size))
             first += pace.size
+            free_GK = holder_GK == NOBODY  # holders are of turns that are over, until these have asked once
             asking, rounds = turn, 0
             while len(asking):
-                for start in range(0, len(asking), max(1, _MASK_PART // width)):
-                    some = asking[start : start + max(1, _MASK_PART // width)]
-                    allowed = holder_GK[group_C[some]] > turn_C[some, None]
-                    slot_C[some] = group_C[some] * width + self.space.search(residual_CD[some], prefixes_CP[some], allowed)
+                allowed = holder_GK[group_C[asking]] > turn_C[asking, None] if rounds else free_GK[group_C[asking]]
+                codes = self.space.search(residual_CD[asking], prefixes_CP[asking], allowed)
+                slot_C[asking] = group_C[asking] * width + codes
                 np.minimum.at(held, slot_C[asking], turn_C[asking].astype(np.int32))
                 asking = turn[held[slot_C[turn]] != turn_C[turn]]
                 rounds += 1
