@@ -119,6 +119,14 @@ def test_cca_is_fitted_on_the_items_that_have_every_modality():
     up_to_sign(fused - fused.mean(axis=0), (variates[0] + variates[1]) / np.sqrt(2), atol=2e-3)
 
 
+def test_weight_of_cca_scales_a_modality_s_variates_and_turns_none():
+    vectors, present = modalities(whole=True)
+    only = {"text": np.zeros(NUM_ROWS, bool), "behaviour": np.ones(NUM_ROWS, bool)}
+    heavy, light = (fit("cca", (vectors, present), (WEIGHTS[0], ("behaviour", w, 6))) for w in (1.0, 0.25))
+    np.testing.assert_allclose(light.transform(vectors, only), heavy.transform(vectors, only) / 4, atol=1e-5)
+    assert np.abs(heavy.transform(vectors, only)).max() > 0.5
+
+
 def test_align_turns_by_scipy_s_orthogonal_procrustes():
     data = modalities(whole=True)
     weights = (("behaviour", 0.7, 6), ("text", 1.0, 6))
