@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.tokenizers.nearest import NearestIndex, _full_precision, nearest_codes, paired_squared_distances, squared_distances_f64
+from sidlake.tokenizers.nearest import (
+    NearestIndex,
+    ResidualIndex,
+    _fold_sum,
+    _full_precision,
+    nearest_codes,
+    paired_squared_distances,
+    squared_distances_f64,
+)
 
 
 def make(kind: str, seed: int = 0, n: int = 300, k: int = 40, d: int = 19):
@@ -86,8 +94,7 @@ def test_the_number_of_threads_does_not_matter():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_torch_screen_gives_the_same_codes(kind, threads):
     x, centroids = make(kind)
-    index = NearestIndex(centroids, device="cpu")
-    index._screen_numpy = index._screen_torch  # the path CUDA takes, run on the CPU
+    index = NearestIndex(centroids, device="cpu:0")  # the path CUDA takes, run on the CPU
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -117,13 +124,12 @@ def test_cuda_gives_the_codes_of_the_cpu(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("path", ["_screen_numpy", "_screen_torch"])
-def test_only_allowed_codes_are_chosen_and_the_nearest_of_them(kind, path):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_only_allowed_codes_are_chosen_and_the_nearest_of_them(kind, device):
     x, centroids = make(kind)
     allowed = np.random.default_rng(1).random((len(x), len(centroids))) < 0.2
     allowed[:, 3] |= ~allowed.any(axis=1)
-    index = NearestIndex(centroids)
-    index._screen_numpy = getattr(index, path)
+    index = NearestIndex(centroids, device=device)
     expected = np.where(allowed, squared_distances_f64(x, centroids), np.inf).argmin(axis=1)
     assert np.array_equal(index.search(x, allowed_NK=allowed), expected)
 
@@ -159,3 +165,66 @@ def test_a_row_with_no_allowed_code_is_an_error():
 
 def test_no_rows_give_no_codes():
     assert nearest_codes(np.empty((0, 3)), np.ones((2, 3))).shape == (0,)
+
+
+def level_by_level(x, books):
+    codes, residual = [], x
+    for level, book in enumerate(books):
+        squared = squared_distances_f64(residual, book)
+        codes.append(squared.argmin(axis=1))
+        norms = np.sqrt(squared.min(axis=1))
+        if level + 1 < len(books):
+            residual = residual - book[codes[-1]]
+    return np.stack(codes, axis=1), norms
+
+
+def books_for(kind: str, seed: int = 0, d: int = 19):
+    x, first = make(kind, seed, d=d)
+    scale = np.float32(1e-3 if kind == "near ties" else 1.0)
+    return x, [first, *(make(kind, seed + level, k=30, d=d)[1][:23] * scale for level in (1, 2))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_residual_search_is_level_by_level_search_bit_for_bit(kind, fused, monkeypatch):
+    if not fused:
+        monkeypatch.setattr("sidlake.tokenizers.nearest._FUSED_CODES", 0)
+    for seed in range(5):
+        x, books = books_for(kind, seed)
+        codes, norms = ResidualIndex(books).search(x)
+        expected_codes, expected_norms = level_by_level(x, books)
+        assert np.array_equal(codes, expected_codes)
+        assert np.array_equal(norms, expected_norms)
+
+
+def test_most_rows_of_a_residual_search_need_no_float64():
+    from sidlake.tokenizers import compiled
+
+    x, books = books_for("random", d=64)
+    stack = ResidualIndex(books)._stacks[0]
+    work, norms, codes = np.empty_like(x), np.empty(len(x), np.float32), np.empty((len(x), 3), np.int32)
+    compiled.take(x, work, norms)
+    settled = compiled.decide(
+        *(x @ stack.twice_DK, work, norms, stack.books_KD, stack.starts_L, stack.norms_of_first_K),
+        *(stack.gram_KK, stack.first_K[None], stack.largest_L, codes),
+    )
+    assert settled < 0.02 * codes.size
+
+
+def test_many_rows_on_threads_get_the_codes_of_few(monkeypatch):
+    monkeypatch.setattr("sidlake.tokenizers.blocks._ALONE", 0)
+    before = torch.get_num_threads()
+    x, books = books_for("clustered", d=64)
+    with threadpoolctl.threadpool_limits(2):
+        codes, norms = ResidualIndex(books).search(np.tile(x, (20, 1)))
+    alone_codes, alone_norms = ResidualIndex(books).search(x)
+    assert np.array_equal(codes, np.tile(alone_codes, (20, 1)))
+    assert np.array_equal(norms, np.tile(alone_norms, 20))
+    assert torch.get_num_threads() == before
+
+
+def test_compiled_distances_have_the_bits_of_the_stated_order():
+    x, centroids = make("random", d=37)
+    rows, codes = np.arange(len(x)), np.arange(len(x)) % len(centroids)
+    terms = np.square(x.astype(np.float64) - centroids[codes])
+    assert np.array_equal(paired_squared_distances(x, rows, centroids, codes), _fold_sum(terms))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, NearestIndex, paired_squared_distances
+from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, ResidualIndex, paired_squared_distances
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
 __all__ = ["AdditiveTokenizer", "check_settings", "code_means"]
@@ -46,7 +46,7 @@ class AdditiveTokenizer(Tokenizer):
             msg = "centroids hold NaN or infinity"
             raise ValueError(msg)
         self._increments = self._in_latent_space()
-        self._indexes: dict[str, list[NearestIndex]] = {}
+        self._indexes: dict[str, ResidualIndex] = {}
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -113,14 +113,8 @@ class AdditiveTokenizer(Tokenizer):
     def _search(self, z_NE: Float32Array, device: str) -> Int32Array:
         """Return codes_NL: level by level the nearest to what is left."""
         if device not in self._indexes:
-            self._indexes[device] = [NearestIndex(level, device=device) for level in self._increments]
-        codes = np.empty((len(z_NE), len(self.widths)), dtype=np.int32)
-        residual = z_NE
-        for level, index in enumerate(self._indexes[device]):
-            codes[:, level] = index.search(residual)
-            if level + 1 < len(self.widths):
-                residual = residual - self._increments[level][codes[:, level]]
-        return codes
+            self._indexes[device] = ResidualIndex(self._increments, device=device)
+        return self._indexes[device].search(z_NE, norms=False)[0]
 
     def _norms(self, z_NE: Float32Array, codes_NL: Int32Array) -> Float64Array:
         """Return the norms of what the codes leave: float32 steps down to the last level, which is subtracted in float64."""

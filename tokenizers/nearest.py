@@ -15,21 +15,26 @@ Shape suffixes: N rows, D dimensions, K codes, P pairs of a row and a code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.blocks import over_blocks, product_with
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NearestIndex", "nearest_codes", "paired_squared_distances", "squared_distances_f64"]
+__all__ = ["NearestIndex", "ResidualIndex", "all_finite", "nearest_codes", "paired_squared_distances", "squared_distances_f64"]
 
 _U32 = 2.0**-24
 _U64 = 2.0**-53
 _SCORES_PER_CHUNK = 2**21  # 8 MiB of float32 scores: inside the L2 and L3 caches of the CPUs of today
+_BLOCK_ROWS = 512
+_FUSED_CODES = 2048  # of all levels together; their products with each other then take 16 MiB at most
+_SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores
 _TERMS_PER_BLOCK = 2**18  # 2 MiB of float64 terms
 
 Float32Array = npt.NDArray[np.float32]
@@ -73,13 +78,10 @@ def paired_squared_distances(
     x_ND: Float32Array, rows_P: Int64Array, centroids_KD: Float32Array, codes_P: npt.NDArray[np.integer]
 ) -> Float64Array:
     """Return squared_P between ``x[rows]`` and ``centroids[codes]``: the bits that `squared_distances_f64` gives."""
+    from sidlake.tokenizers import compiled  # here, because Numba takes a second that readers need not spend
+
     result = np.empty(len(rows_P))
-    block = max(1, _TERMS_PER_BLOCK // x_ND.shape[1])
-    for start in range(0, len(rows_P), block):
-        part = slice(start, start + block)
-        terms = x_ND[rows_P[part]].astype(np.float64) - centroids_KD[codes_P[part]]
-        np.multiply(terms, terms, out=terms)
-        result[part] = _fold_sum(terms)
+    compiled.paired(x_ND, np.asarray(rows_P, dtype=np.int64), centroids_KD, np.asarray(codes_P, dtype=np.int64), result)
     return result
 
 
@@ -94,13 +96,13 @@ class NearestIndex:
         self.centroids_KD = _as_matrix(centroids_KD, "centroids")
         self.device = device
         norms = np.sqrt(squared_distances_f64(self.centroids_KD, np.zeros((1, self.centroids_KD.shape[1])))[:, 0])
-        self._largest_norm = float(norms.max())
+        self.largest_norm = float(norms.max())
         with np.errstate(over="ignore"):  # an infinite score is settled in float64 like any other doubt
-            self._squared_norms_K = np.square(norms).astype(np.float32)
-        self._twice_DK = np.ascontiguousarray(-2.0 * self.centroids_KD.T)
+            self.squared_norms_K = np.square(norms).astype(np.float32)
         self._first_K = _first_equal(self.centroids_KD)
-        self._is_first_K = self._first_K == np.arange(len(self._first_K))
+        self.is_first_K = self._first_K == np.arange(len(self._first_K))
         self._on_device: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._stack: _Stack | None = None
 
     def search(self, x_ND: npt.ArrayLike, *, allowed_NK: BoolArray | None = None, chunk: int | None = None) -> Int32Array:
         """Return codes_N, the nearest code of each row among those that `allowed_NK` (all, if None) permits.
@@ -115,6 +117,10 @@ class NearestIndex:
         if chunk is not None and chunk < 1:
             msg = f"chunk must be >= 1, got {chunk}"
             raise ValueError(msg)
+        if self.device == "cpu":
+            allowed = None if allowed_NK is None else np.ascontiguousarray(allowed_NK)
+            self._stack = self._stack or _Stack([self])
+            return _search_stacks([self._stack], x, allowed_NK=allowed, block=chunk)[0][:, 0]
         step = chunk or max(64, _SCORES_PER_CHUNK // len(self.centroids_KD))
         result = np.empty(len(x), dtype=np.int32)
         for start in range(0, len(x), step):
@@ -123,11 +129,10 @@ class NearestIndex:
         return result
 
     def _search_chunk(self, x_ND: Float32Array, allowed_NK: BoolArray | None) -> Int64Array:
-        if allowed_NK is None and not self._is_first_K.all():
-            allowed_NK = np.broadcast_to(self._is_first_K, (len(x_ND), len(self._is_first_K)))
+        if allowed_NK is None and not self.is_first_K.all():
+            allowed_NK = np.broadcast_to(self.is_first_K, (len(x_ND), len(self.is_first_K)))
         slack_N = self._slack(x_ND)
-        screen = self._screen_numpy if self.device == "cpu" else self._screen_torch
-        best_N, rows_P, codes_P = screen(x_ND, allowed_NK, slack_N)
+        best_N, rows_P, codes_P = self._screen_torch(x_ND, allowed_NK, slack_N)
         if len(rows_P):
             rows_P, codes_P = self._without_copies(rows_P, codes_P)
             squared_P = paired_squared_distances(x_ND, rows_P, self.centroids_KD, codes_P)
@@ -144,34 +149,21 @@ class NearestIndex:
         gamma = num_dims * _U32 / (1 - num_dims * _U32)
         # 1.01 covers the rounding of this very sum; the constant covers underflow of terms below 2**-126.
         norms_N = np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND).astype(np.float64)) * 1.01 + 1e-15
-        largest = self._largest_norm * 1.01 + 1e-15
+        largest = self.largest_norm * 1.01 + 1e-15
         one_score = 2 * (gamma + 2 * _U32) * norms_N * largest + 3 * _U32 * largest**2
         in_float64 = (num_dims + 8) * _U64 * (norms_N + largest) ** 2
         slack_N: Float64Array = 2.02 * (one_score + in_float64)
         slack_N[(norms_N + largest) ** 2 > 1e37] = np.inf
         return slack_N
 
-    def _screen_numpy(self, x_ND: Float32Array, allowed_NK: BoolArray | None, slack_N: Float64Array) -> _Screened:
-        with np.errstate(over="ignore", invalid="ignore"):
-            scores_NK = x_ND @ self._twice_DK
-            scores_NK += self._squared_norms_K
-            if allowed_NK is not None:
-                np.copyto(scores_NK, np.inf, where=~allowed_NK)
-            best_N = scores_NK.argmin(axis=1).astype(np.int64)
-            limit_N = scores_NK[np.arange(len(x_ND)), best_N] + slack_N
-            near_NK = scores_NK <= np.nextafter(limit_N.astype(np.float32), np.float32(np.inf))[:, None]
-        undecided = np.flatnonzero((np.count_nonzero(near_NK, axis=1) > 1) | ~np.isfinite(slack_N))
-        near_UK = near_NK[undecided] | ~np.isfinite(slack_N[undecided])[:, None]
-        if allowed_NK is not None:
-            near_UK &= allowed_NK[undecided]
-        rows_P, codes_P = near_UK.nonzero()
-        return best_N, undecided[rows_P], codes_P
-
     def _screen_torch(self, x_ND: Float32Array, allowed_NK: BoolArray | None, slack_N: Float64Array) -> _Screened:
         import torch  # here, because it takes three seconds that searches on the CPU need not spend
 
         if self._on_device is None:
-            twice, norms = torch.from_numpy(self._twice_DK), torch.from_numpy(self._squared_norms_K)
+            twice, norms = (
+                torch.from_numpy(np.ascontiguousarray(-2.0 * self.centroids_KD.T)),
+                torch.from_numpy(self.squared_norms_K),
+            )
             self._on_device = (twice.to(self.device), norms.to(self.device))
         twice_DK, squared_norms_K = self._on_device
         with _full_precision():
@@ -193,11 +185,109 @@ class NearestIndex:
 
     def _without_copies(self, rows_P: Int64Array, codes_P: Int64Array) -> tuple[Int64Array, Int64Array]:
         """Return the pairs without later copies of a centroid that the row already has: equal distance, higher code."""
-        if self._is_first_K.all():
+        if self.is_first_K.all():
             return rows_P, codes_P
         _, kept = np.unique(rows_P * len(self._first_K) + self._first_K[codes_P], return_index=True)
         kept.sort()
         return rows_P[kept], codes_P[kept]
+
+
+class ResidualIndex:
+    """Codebooks made ready for residual search: level by level the nearest centroid to what the levels before leave.
+
+    Each level subtracts its centroid in float32. On the CPU narrow levels share one product: what a level leaves is never formed,
+    because its scores are those of the row itself plus twice the products of the centroids (`2 c·c'`). The codes are the same.
+    """
+
+    def __init__(self, centroids: Sequence[npt.ArrayLike], *, device: str = "cpu") -> None:
+        self.levels = [NearestIndex(level, device=device) for level in centroids]
+        self.device = device
+        fused = len(self.levels) > 1 and sum(len(level.centroids_KD) for level in self.levels) <= _FUSED_CODES
+        self._stacks = [_Stack(self.levels)] if fused else [_Stack([level]) for level in self.levels]
+
+    def search(self, x_ND: npt.ArrayLike, *, norms: bool = True) -> tuple[Int32Array, Float64Array]:
+        """Return codes_NL, ties to the lowest code, and norms_N of what the last level leaves, float64 (zeros without `norms`).
+
+        Both depend on the row and the centroids alone, bit for bit. `ValueError` for a wrong dimension. Values must be finite:
+        `tokenizer.checked_rows` sees to that.
+        """
+        x = np.ascontiguousarray(x_ND, dtype=np.float32)
+        _check_dims(x, self.levels[0].centroids_KD)
+        if self.device == "cpu":
+            return _search_stacks(self._stacks, x, norms=norms)
+        codes, residual = np.empty((len(x), len(self.levels)), dtype=np.int32), x
+        for level, index in enumerate(self.levels):
+            codes[:, level] = index.search(residual)
+            if level + 1 < len(self.levels):
+                residual = residual - index.centroids_KD[codes[:, level]]
+        if not norms:
+            return codes, np.zeros(len(x))
+        return codes, np.sqrt(paired_squared_distances(residual, np.arange(len(x)), index.centroids_KD, codes[:, -1]))
+
+
+class _Stack:
+    """Levels that are searched together, as the arrays that `compiled.decide` reads."""
+
+    def __init__(self, levels: Sequence[NearestIndex]) -> None:
+        self.books_KD = np.concatenate([level.centroids_KD for level in levels])
+        self.starts_L = np.cumsum([0, *(len(level.centroids_KD) for level in levels)])
+        self.twice_DK: Float32Array = np.ascontiguousarray(np.float32(-2.0) * self.books_KD.T)
+        self.largest_L = np.array([level.largest_norm for level in levels])
+        self.squared_norms_K = np.concatenate([level.squared_norms_K for level in levels])
+        self.first_K = np.concatenate([level.is_first_K for level in levels])
+        self.norms_of_first_K = np.where(self.first_K, self.squared_norms_K, np.float32(np.inf))
+        books_64 = self.books_KD.astype(np.float64)
+        with np.errstate(over="ignore"):
+            self.gram_KK = (2.0 * books_64 @ books_64.T).astype(np.float32) if len(levels) > 1 else np.zeros((1, 1), np.float32)
+
+
+def _search_stacks(
+    stacks: Sequence[_Stack],
+    x_ND: Float32Array,
+    *,
+    allowed_NK: BoolArray | None = None,
+    norms: bool = False,
+    block: int | None = None,
+) -> tuple[Int32Array, Float64Array]:
+    """Return codes_NL and, with `norms`, norms_N, on the CPU; `allowed_NK` is for a single level."""
+    from sidlake.tokenizers import compiled  # here, because Numba takes a second that readers need not spend
+
+    num_dims, widest = x_ND.shape[1], max(len(stack.books_KD) for stack in stacks)
+    block = block or min(_BLOCK_ROWS, max(64, _SCORES_PER_BLOCK // widest))
+    multiply_adds = len(x_ND) * num_dims * sum(len(stack.books_KD) for stack in stacks)
+    columns = np.cumsum([0, *(len(stack.starts_L) - 1 for stack in stacks)])
+    codes_NL, squared_N = np.empty((len(x_ND), columns[-1]), dtype=np.int32), np.zeros(len(x_ND))
+
+    def worker() -> Callable[[int, int], None]:
+        products = [product_with(stack.twice_DK, multiply_adds=multiply_adds) for stack in stacks]
+        work_BD, norms_B = np.empty((block, num_dims), np.float32), np.empty(block, np.float32)
+        scores = np.empty(block * widest, np.float32)
+
+        def work(start: int, stop: int) -> None:
+            rows_BD = work_BD[: stop - start]
+            compiled.take(x_ND[start:stop], rows_BD, norms_B)
+            for number, (stack, product) in enumerate(zip(stacks, products, strict=True)):
+                codes_BL = codes_NL[start:stop, columns[number] : columns[number + 1]]
+                if number:
+                    compiled.subtract(rows_BD, stacks[number - 1].books_KD, codes_NL[start:stop, columns[number] - 1], norms_B)
+                scores_BK = scores[: len(rows_BD) * len(stack.books_KD)].reshape(len(rows_BD), -1)
+                with np.errstate(over="ignore", invalid="ignore"):  # rows that could overflow are settled in float64
+                    product(rows_BD, scores_BK)
+                usable_RK, norms_K = stack.first_K[None], stack.norms_of_first_K
+                if allowed_NK is not None:
+                    usable_RK, norms_K = allowed_NK[start:stop], stack.squared_norms_K
+                    np.copyto(scores_BK, np.inf, where=~usable_RK)
+                compiled.decide(
+                    *(scores_BK, rows_BD, norms_B, stack.books_KD, stack.starts_L, norms_K),
+                    *(stack.gram_KK, usable_RK, stack.largest_L, codes_BL),
+                )
+            if norms:
+                compiled.last_distances(rows_BD, stack.books_KD, stack.starts_L, codes_BL, squared_N[start:stop])
+
+        return work
+
+    over_blocks(len(x_ND), block, worker, multiply_adds=multiply_adds)
+    return codes_NL, np.sqrt(squared_N)
 
 
 @contextmanager
@@ -233,12 +323,19 @@ def _first_equal(centroids_KD: Float32Array) -> Int64Array:
     return np.array([seen.setdefault(row.tobytes(), code) for code, row in enumerate(centroids_KD)], dtype=np.int64)
 
 
+def all_finite(x_ND: Float32Array) -> bool:
+    """Return whether no value is NaN or infinite: a product with ones shows it, unless that overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums_N = x_ND @ np.ones(x_ND.shape[1], dtype=np.float32)
+    return bool(np.isfinite(sums_N).all() or np.isfinite(x_ND).all())
+
+
 def _as_matrix(values: npt.ArrayLike, name: str) -> Float32Array:
     matrix = np.ascontiguousarray(values, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] < 1 or (name == "centroids" and len(matrix) < 1):
         msg = f"{name} must have shape [rows, dimensions], got {matrix.shape}"
         raise ValueError(msg)
-    if not np.isfinite(matrix).all():
+    if not all_finite(matrix):
         bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
         msg = f"{name} has {len(bad)} rows with NaN or infinity, the first is row {bad[0]}: remove them first"
         raise ValueError(msg)

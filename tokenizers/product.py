@@ -28,7 +28,7 @@ from sidlake.tokenizers.additive import AdditiveTokenizer, check_settings, code_
 from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.exact_product import exact_product
 from sidlake.tokenizers.kmeans import fit_kmeans
-from sidlake.tokenizers.nearest import Float32Array, Int32Array, Int64Array, NearestIndex, nearest_codes, paired_squared_distances
+from sidlake.tokenizers.nearest import Float32Array, Int32Array, Int64Array, nearest_codes, paired_squared_distances
 from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
 
 __all__ = ["OptimizedProduct", "OptimizedProductConfig", "Product", "ProductConfig"]
@@ -117,10 +117,8 @@ class Product(AdditiveTokenizer):
         return tuple(padded)
 
     def _search(self, z_NE: Float32Array, device: str) -> Int32Array:
-        if device not in self._indexes:
-            self._indexes[device] = [NearestIndex(level, device=device) for level in self.centroids]
         blocks = np.split(z_NE, np.cumsum([level.shape[1] for level in self.centroids])[:-1], axis=1)
-        found = [index.search(block) for index, block in zip(self._indexes[device], blocks, strict=True)]
+        found = [nearest_codes(block, level, device=device) for level, block in zip(self.centroids, blocks, strict=True)]
         return np.stack(found, axis=1)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidlake.tokenizers.errors import FitError
-from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array
+from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, all_finite
 
 __all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows", "fit_rows", "frozen_values"]
 
@@ -159,8 +159,8 @@ def checked_rows(x_ND: npt.ArrayLike, dim: int) -> Float32Array:
     if x.ndim != 2 or x.shape[1] != dim:
         msg = f"vectors must have shape [rows, {dim}], the tokenizer's dimension, got {x.shape}"
         raise ValueError(msg)
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
+    if not all_finite(x):
+        finite = np.isfinite(x).all(axis=1)
         msg = f"{int((~finite).sum())} vectors hold NaN or infinity, the first is row {int(finite.argmin())}: remove them first"
         raise ValueError(msg)
     return x
