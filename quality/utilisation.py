@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LevelUsage", "level_usage"]
+__all__ = ["LevelUsage", "level_usage", "usage_of_counts"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +56,16 @@ def _usage_of(level: int, codes_N: npt.NDArray[np.integer[Any]], width: int) -> 
     if low < 0 or high >= width:
         msg = f"level {level}: codes range over [{low}, {high}], allowed [0, {width - 1}]; pass the widths the codes were made with"
         raise ValueError(msg)
-    counts = np.bincount(codes_N, minlength=width)
-    share = counts[counts > 0] / len(codes_N)
+    return usage_of_counts(level, np.bincount(codes_N, minlength=width))
+
+
+def usage_of_counts(level: int, counts_K: npt.NDArray[np.integer[Any]]) -> LevelUsage:
+    """Return the usage of a level from the items of each of its codes, used or not; raises ValueError without an item."""
+    width, num_items = len(counts_K), int(counts_K.sum())
+    if not num_items:
+        msg = f"level {level}: the use of {width} codes by 0 items is undefined; count at least 1 item"
+        raise ValueError(msg)
+    share = counts_K[counts_K > 0] / num_items
     entropy = max(0.0, float(-np.dot(share, np.log(share))))
     return LevelUsage(
         level=level,
