@@ -4,7 +4,9 @@ An item's wishes are one fixed order of all SIDs: on the raw path the raw code c
 counts while any SID below it is to be had. Taking turns in one order of priority is then the same as asking all at once and
 letting the item of the lower turn keep a SID that two ask for, the other asking again for what nobody before it holds (deferred
 acceptance: Gale and Shapley 1962; with one priority for all, the outcome is unique). So whole batches search together, and the
-result is that of one turn after another.
+result is that of one turn after another. `collisions` plays the turns of a prefix the same way.
+
+0.15 ms per item where 8,561 of 2 M spill; 0.7 ms where all items are equal, so that every turn waits for the one before.
 
 Shape suffixes: T taken SIDs, L levels, D dimensions, K codes of a level, C items of a batch, P codes of a prefix.
 """
@@ -27,16 +29,19 @@ TAKEN = -1  # the holder of a code that nobody can have
 
 @dataclass(slots=True)
 class Pace:
-    """How many turns to play at once: more while they settle quickly, fewer where everyone asks for the same.
+    """How many turns to play at once: more while they settle in few rounds, fewer where everyone asks for the same.
 
-    Playing `size` turns costs at most ``size**2 / 2`` searches, which happens where all items are equal; then it falls to one.
+    Playing `size` turns costs at most ``size**2 / 2`` searches, which happens where all items are equal: then `size` falls to a few.
     """
 
     size: int
 
     def after(self, rounds: int) -> None:
         """Take note of how many rounds the last turns took."""
-        self.size = self.size * 2 if rounds <= 8 else max(1, self.size // 2)
+        if rounds <= max(2, self.size // 4):
+            self.size *= 2
+        elif rounds > self.size // 2:
+            self.size = max(1, self.size // 2)
 
 
 @dataclass(slots=True, eq=False)
