@@ -270,7 +270,7 @@ class _Resolver:
     ) -> Int64Array:
         """Return codes_C: all ask for the nearest code that no earlier turn of their group holds, until nobody loses one.
 
-        1.3 searches per mover where a third of the items collide; 10 us per mover in all at 256 codes and 384 dimensions on one core.
+        1.3 searches per mover where a third of the items collide; 10 us per mover in all at 256 codes, 384 dimensions, one core.
         """
         width, held = holder_GK.shape[1], holder_GK.reshape(-1)
         slot_C = np.empty(len(group_C), dtype=np.int64)

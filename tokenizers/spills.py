@@ -31,7 +31,7 @@ TAKEN = -1  # the holder of a code that nobody can have
 class Pace:
     """How many turns to play at once: more while they settle in few rounds, fewer where everyone asks for the same.
 
-    Playing `size` turns costs at most ``size**2 / 2`` searches, which happens where all items are equal: then `size` falls to a few.
+    Playing `size` turns costs at most ``size**2 / 2`` searches, which happens where all items are equal; then it falls to a few.
     """
 
     size: int
