@@ -61,3 +61,21 @@ class Sessions:
         """Number of sessions with at least one item in the gallery and their target in it."""
         known = self.session_of_item[self.items_flat >= 0]
         return len(np.unique(known[self.targets[known] >= 0]))
+
+    def last_items(self, num: int) -> Sessions:
+        """Return the sessions with the last `num` entries of each, so that long ones have no more chances; ValueError if num < 1.
+
+        >>> sessions = Sessions(items_flat=np.array([4, 2, 6]), offsets=np.array([0, 2, 3]), targets=np.array([7, 1]))
+        >>> sessions.last_items(1).items_flat
+        array([2, 6])
+        """
+        if num < 1:
+            msg = f"num must be >= 1 to keep an item of each session, got {num}"
+            raise ValueError(msg)
+        from_end = self.offsets[1:][self.session_of_item] - np.arange(len(self.items_flat))
+        lengths = np.minimum(np.diff(self.offsets), num)
+        return Sessions(
+            items_flat=self.items_flat[from_end <= num],
+            offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
+            targets=self.targets,
+        )

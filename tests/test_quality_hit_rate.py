@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.quality.hit_rate import _distinct_rows, embedding_hit_rate, nearest_neighbours
+from sidlake.quality.hit_rate import embedding_hit_rate, nearest_neighbours
+from sidlake.quality.neighbours import _distinct_rows
 from sidlake.quality.sessions import Sessions
 
 BEAUTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty"
