@@ -13,8 +13,8 @@ from sklearn.cluster import KMeans
 from sidlake.tokenizers.codebook import codebook_hash
 from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.kmeans import _as_integers, _integer_distances, _sums, fit_kmeans
-from sidlake.tokenizers.nearest import squared_distances_f64
+from sidlake.tokenizers.kmeans import _as_integers, _distances_from, _integer_distances, fit_kmeans, sums_by_code
+from sidlake.tokenizers.nearest import nearest_codes, squared_distances_f64
 from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
 
 
@@ -124,9 +124,19 @@ def test_with_a_stated_order_shuffled_rows_fit_the_same_codebooks():
 def test_the_sums_that_make_centroids_do_not_depend_on_threads_and_are_exact_enough():
     x, codes = clustered(n=40_000, d=3), np.random.default_rng(0).integers(0, 7, 40_000).astype(np.int32)
     with threadpoolctl.threadpool_limits(1):
-        one = _sums(x, codes, 7)
-    assert np.array_equal(one, _sums(x, codes, 7))
+        one = sums_by_code(x, codes, 7)
+    assert np.array_equal(one, sums_by_code(x, codes, 7))
     assert np.allclose(one, [x[codes == code].astype(np.float64).sum(axis=0) for code in range(7)])
+
+
+def test_many_rows_are_fitted_on_a_sample_first_and_no_worse_than_faiss():
+    x = clustered(n=20_000, d=16)
+    ours = fit_kmeans(x, 64, rng=np.random.default_rng(0), max_iterations=25, tolerance=1e-4)
+    peer = faiss.Kmeans(16, 64, niter=20, seed=1, max_points_per_centroid=len(x))
+    peer.train(x)
+    assert np.square(x - ours.centroids_KD[ours.codes_N]).sum() <= 1.005 * peer.obj[-1]
+    assert np.array_equal(ours.codes_N, nearest_codes(x, ours.centroids_KD))
+    assert ours.num_iterations <= 10
 
 
 def test_the_start_works_on_whole_numbers_that_float64_holds_exactly():
@@ -134,6 +144,8 @@ def test_the_start_works_on_whole_numbers_that_float64_holds_exactly():
     distances = _integer_distances(x, np.einsum("sd,sd->s", x, x), [0, 5])
     exact = np.square(x.astype(np.int64)[[0, 5], None, :] - x.astype(np.int64)[None]).sum(axis=2)
     assert np.array_equal(distances, exact)
+    assert np.array_equal(_distances_from(x)(np.array([0, 5])), exact)
+    assert np.array_equal(_distances_from(np.vstack([x, x[:1]]))(np.array([0, 5]))[:, :4096], exact)  # too many rows for a table
     assert np.square(2 * np.abs(x).max()) * x.size <= 2**53
 
 

@@ -13,15 +13,14 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
+from sidlake.tokenizers.kmeans import sums_by_code
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, ResidualIndex, paired_squared_distances
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
 __all__ = ["AdditiveTokenizer", "check_settings", "code_means"]
 
 _ENCODE_ROWS = 16_384
-_SUM_ROWS = 16_384  # part of the stated order of summation: changing it changes the last bits of every codebook
 
 
 class AdditiveTokenizer(Tokenizer):
@@ -128,19 +127,13 @@ class AdditiveTokenizer(Tokenizer):
 def code_means(x_ND: Float32Array, codes_N: Int32Array, otherwise_KD: Float32Array) -> Float32Array:
     """Return the mean of each code's rows, float32 [K, D], and the row of `otherwise_KD` for codes without rows.
 
-    Sums run in float64, rows ascending within blocks of 16,384, blocks ascending; SciPy's sparse product keeps to one thread.
+    Sums run in the stated order of `kmeans.sums_by_code`.
 
     >>> code_means(np.float32([[1], [3]]), np.int32([1, 1]), np.float32([[7], [7]])).tolist()
     [[7.0], [2.0]]
     """
     num_codes = len(otherwise_KD)
-    sums = np.zeros((num_codes, x_ND.shape[1]))
-    for start in range(0, len(x_ND), _SUM_ROWS):
-        codes = codes_N[start : start + _SUM_ROWS]
-        order = np.argsort(codes, kind="stable")
-        row_starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=num_codes))])
-        members = scipy.sparse.csr_matrix((np.ones(len(codes)), order, row_starts), shape=(num_codes, len(codes)))
-        sums += members @ x_ND[start : start + _SUM_ROWS].astype(np.float64)
+    sums = sums_by_code(x_ND, codes_N, num_codes)
     counts = np.bincount(codes_N, minlength=num_codes)[:, None]
     means: Float32Array = np.where(counts > 0, sums / np.maximum(counts, 1), otherwise_KD).astype(np.float32)
     return means

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["decide", "last_distances", "paired", "subtract", "take"]
+__all__ = ["add_rows", "decide", "last_distances", "paired", "subtract", "take"]
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -187,3 +187,12 @@ def decide(
                             code, best = np.int32(k), float(squared)
             codes_BL[b, level] = code
     return num_settled
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def add_rows(x_BD: Float32Array, codes_B: Int32Array, sums_KD: Float64Array) -> None:
+    """Add each row to the sum of its code, rows ascending."""
+    for b in range(x_BD.shape[0]):
+        sum_D, row_D = sums_KD[codes_B[b]], x_BD[b]
+        for d in range(row_D.shape[0]):
+            sum_D[d] += np.float64(row_D[d])

@@ -27,6 +27,7 @@ from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, ch
 __all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
 
 _MAX_DEFAULT_WIDTH = 8192
+_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ class ResidualKMeansConfig:
     Attributes:
         widths: Codes per level, coarse to fine.
         seed: Decides the sample and the starts; the only source of randomness.
-        max_iterations: Lloyd iterations per level at most.
+        max_iterations: Lloyd iterations per level at most; `kmeans.fit_kmeans` says on which rows.
         tolerance: Stop a level when its centroids' summed squared shift is at most this share of the mean variance per dimension.
         max_fit_rows: Rows to fit on at most; beyond it a seeded sample is taken, by position in the stated order.
         device: Where distances are computed, ``cpu`` or ``cuda[:n]``; changes the speed, never the result, so artifacts omit it.
@@ -135,7 +136,7 @@ class ResidualKMeans(Tokenizer):
 
         `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows
         (and their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
-        Memory: 22 bytes per value of the rows fitted, at most `max_fit_rows` of them.
+        Memory: 6 bytes per value of the rows fitted, at most `max_fit_rows` of them, and 250 MB for the start.
         """
         residual = _fit_rows(x_ND, config, order_N)
         centroids, counts = [], []
@@ -150,7 +151,7 @@ class ResidualKMeans(Tokenizer):
             )
             centroids.append(fitted.centroids_KD)
             counts.append(fitted.counts_K)
-            residual = residual - fitted.centroids_KD[fitted.codes_N]
+            _subtract(residual, fitted.centroids_KD, fitted.codes_N)
         return cls(centroids, counts, config)
 
     def encode_with_norms(
@@ -199,8 +200,15 @@ class ResidualKMeans(Tokenizer):
         return cls([tensors[f"centroids.{i}"] for i in levels], [tensors[f"counts.{i}"] for i in levels], config)
 
 
+def _subtract(x_ND: Float32Array, centroids_KD: Float32Array, codes_N: Int32Array) -> None:
+    """Take each row's centroid off it, in place."""
+    for start in range(0, len(x_ND), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        x_ND[part] -= centroids_KD[codes_N[part]]
+
+
 def _fit_rows(x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None) -> Float32Array:
-    """Return the rows to fit on, in the stated order, checked."""
+    """Return a copy of the rows to fit on, in the stated order, checked."""
     x = np.asarray(x_ND)
     if x.ndim != 2 or x.shape[1] < 1:
         msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
