@@ -48,7 +48,7 @@ class BucketHitRate:
     @property
     def is_cold(self) -> bool:
         """Whether these are the targets that nothing interacted with."""
-        return self.most == 0
+        return self.least == 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

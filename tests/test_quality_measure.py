@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sidlake.quality.consecutive import consecutive_pairs, consecutive_share
 from sidlake.quality.gates import REMEDIES, Gate, judge, require_pass
 from sidlake.quality.hit_rate import embedding_hit_rate
-from sidlake.quality.measure import measure
+from sidlake.quality.measure import Former, measure
 from sidlake.quality.sessions import Sessions
 from sidlake.tokenizers.errors import GateFailed
 
@@ -49,8 +50,65 @@ def test_every_metric_of_four_items_matches_its_hand_computed_value():
         ("relative_reconstruction_error", None): 1.5**2 / spread,
         ("moved_share", None): 0.25,
         ("mean_move_cost", None): 1.5 - 0.5,
+        ("spill_rate", None): 0.0,  # the moved item kept its level-0 code
+        ("raw_uniquely_identified_share", None): 0.5,
+        ("mean_depth", None): 2.0,
+        ("depth_deviation", None): 0.0,
+        ("neighbourhood_jaccard", None): 1.0,  # three others, each a neighbour
+        ("neighbourhood_rbo", None): 1.0,
+        ("neighbourhood_random_jaccard", None): 1.0,
+        ("prefix_spearman", None): None,  # all cosines of positive numbers are 1
+        ("prefix_spearman_near", None): None,
     }
+    expected |= {(f"move_cost_{name}", None): 1.0 for name in ("p50", "p90", "p99", "max")}
+    second = {
+        "level_dead_codes": (0.0, 0.0),
+        "level_entropy": (np.log(2), -0.75 * np.log(0.75) - 0.25 * np.log(0.25)),
+        "level_normalised_entropy": (1.0, (-0.75 * np.log(0.75) - 0.25 * np.log(0.25)) / np.log(2)),
+        "conditional_entropy": (np.log(2), np.log(2) / 2),
+        "raw_prefix_gini": (0.0, 1 / 6),
+        "raw_capacity_gini": (0.0, 1 - 3 / 4 * 5 / 6),
+        "prefix_gini": (0.0, 0.0),
+        "capacity_gini": (0.0, 0.0),
+        "fan_out_mean": (2.0, 2.0),
+        "fan_out_max": (2.0, 2.0),
+        "fan_out_gini": (0.0, 0.0),
+        "prefix_largest": (2.0, 1.0),
+        "prefix_mean_load": (2.0, 1.0),
+        "prefix_alone_share": (0.0, 1.0),
+    }
+    expected |= {(name, level): of_level[level] for name, of_level in second.items() for level in (0, 1)}
     assert values() == pytest.approx(expected)
+
+
+def test_categories_are_measured_on_published_codes_where_there_are_any():
+    found = values(categories_N=np.array([4, 4, 7, -1]))
+    assert (found["category_purity", 0], found["category_nmi", 0]) == (1.0, pytest.approx(1.0))
+    assert found["category_dealt_purity", 1] == 1.0
+    assert ("category_purity", 0) not in values(categories_N=np.full(4, -1))
+
+
+def test_churn_is_measured_over_items_that_both_releases_have():
+    before = np.array([[1, 0], [1, 1], [0, 0], [-1, -1]])
+    found = values(former=Former(codes_NL=before, widths=[2, 2]))
+    assert (found["code_churn", 0], found["code_churn_relabelled", 0]) == (1.0, 0.0)
+    assert (found["code_churn", 1], found["prefix_churn_relabelled", 1]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert ("code_churn", 0) not in values(former=Former(codes_NL=np.full((4, 2), -1), widths=[2, 2]))
+    with pytest.raises(ValueError, match="former codes"):
+        values(former=Former(codes_NL=before[:3], widths=[2, 2]))
+
+
+def test_popularity_that_is_given_decides_who_is_cold():
+    sessions = sessions_of([[0], [1], [2]], [1, 2, 3])
+    assert values(sessions=sessions)["ehr_num_sessions_cold", None] == 1.0
+    assert values(sessions=sessions, popularity_N=np.array([3, 0, 0, 9]))["ehr_num_sessions_cold", None] == 2.0
+    assert values(sessions=sessions, popularity_N=np.full(4, 5))["ehr_raw_cold", None] is None
+
+
+def test_one_item_is_measured_without_neighbours():
+    found = {m.metric for m in measure(RAW[:1], RAW[:1], widths=[2, 2], vectors_ND=X_ND[:1], decode=decode)}
+    assert "unique_share" in found
+    assert "neighbourhood_jaccard" not in found
 
 
 def test_nothing_moved_costs_nothing():
@@ -88,6 +146,18 @@ def test_each_hit_rate_scores_its_own_vectors():
     assert got["ehr_quantized_tie_rate"] == quantized.tie_rate > 0
     assert got["ehr_raw_ci_half_width"] == (ceiling.ci_high - ceiling.ci_low) / 2
     assert (got["ehr_random_floor"], got["ehr_num_sessions"]) == (ceiling.random_floor, 200.0)
+    unmoved = embedding_hit_rate(decode_random(raw) @ to_input_space, sessions, k=5, tie_break_ND=vectors_ND)
+    assert got["ehr_unmoved"] == unmoved.value
+    assert got["ehr_reconstructed_bootstrap_low"] < reconstructed.value < got["ehr_reconstructed_bootstrap_high"]
+    buckets = ["cold", *(f"popularity_{number}" for number in (1, 2, 3, 4))]
+    assert sum(got[f"ehr_num_sessions_{of}"] for of in buckets) == 200
+    for name, whole in (("ehr_raw", ceiling), ("ehr_reconstructed", reconstructed)):
+        in_buckets = sum((got[f"{name}_{of}"] or 0.0) * got[f"ehr_num_sessions_{of}"] for of in buckets)
+        assert in_buckets == pytest.approx(200 * whole.value)
+    shares = consecutive_share(final, [8, 8], consecutive_pairs(sessions))
+    by_level = {(m.metric, m.level): m.value for m in metrics}
+    assert [by_level["consecutive_share", level] for level in (0, 1)] == [share.share for share in shares]
+    assert by_level["consecutive_shuffled_share", 0] == shares[0].shuffled_share
 
 
 @pytest.mark.parametrize("sessions", [None, sessions_of([[-1]], [0])])
