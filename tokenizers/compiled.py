@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["add_rows", "decide", "last_distances", "paired", "subtract", "take"]
+__all__ = ["add_rows", "decide", "last_distances", "paired", "search_beams", "subtract", "take"]
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -196,3 +196,39 @@ def add_rows(x_BD: Float32Array, codes_B: Int32Array, sums_KD: Float64Array) -> 
         sum_D, row_D = sums_KD[codes_B[b]], x_BD[b]
         for d in range(row_D.shape[0]):
             sum_D[d] += np.float64(row_D[d])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def search_beams(scores_NK: Float64Array, gram_KK: Float64Array, starts_L: Int64Array, beam: int, codes_NL: Int32Array) -> None:
+    """Write for each row the codes of least summed score among the `beam` best prefixes of each level; ties to the lowest codes.
+
+    K counts the codes of all levels together. scores_NK: |c|² - 2 x·c; gram_KK: 2 c·c'.
+    """
+    num_levels = starts_L.shape[0] - 1
+    costs, kept = np.empty(beam + 1), np.empty((beam + 1, num_levels), dtype=np.int32)
+    new_costs, new_kept = np.empty(beam + 1), np.empty((beam + 1, num_levels), dtype=np.int32)
+    for row in range(scores_NK.shape[0]):
+        costs[0], num_kept = 0.0, 1
+        for level in range(num_levels):
+            first, end, found = starts_L[level], starts_L[level + 1], 0
+            for prefix in range(num_kept):
+                for code in range(end - first):
+                    cost = costs[prefix] + scores_NK[row, first + code]
+                    for before in range(level):
+                        cost += gram_KK[starts_L[before] + kept[prefix, before], first + code]
+                    if found == beam and cost >= new_costs[beam - 1]:
+                        continue
+                    place = min(found, beam - 1)
+                    while place > 0 and cost < new_costs[place - 1]:
+                        new_costs[place] = new_costs[place - 1]
+                        new_kept[place] = new_kept[place - 1]
+                        place -= 1
+                    new_costs[place] = cost
+                    new_kept[place] = kept[prefix]
+                    new_kept[place, level] = code
+                    found = min(found + 1, beam)
+            num_kept = found
+            for place in range(found):
+                costs[place] = new_costs[place]
+                kept[place] = new_kept[place]
+        codes_NL[row] = kept[0]

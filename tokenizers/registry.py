@@ -17,6 +17,7 @@ __all__ = ["KINDS", "tokenizer_class", "tokenizer_config"]
 KINDS = {
     "append_digit": ("append_digit", "AppendDigit"),
     "balanced_kmeans": ("balanced_kmeans", "BalancedKMeans"),
+    "beam_kmeans": ("beam_kmeans", "BeamKMeans"),
     "category_index": ("category_index", "CategoryIndex"),
     "collaborative_index": ("collaborative_index", "CollaborativeIndex"),
     "contrastive_rq_vae": ("contrastive_rq_vae", "ContrastiveRQVAE"),
