@@ -103,7 +103,8 @@ class ExactSearch:
         least_B = best.scores_QK[start : start + len(scores_BM), -1]
         if np.isneginf(least_B).any():
             least_B = np.maximum(least_B, self._least_worth_a_place(scores_BM, best.k, first))
-        query_C, vector_C = np.nonzero(scores_BM >= least_B[:, None])
+        # np.nonzero of a matrix takes forty times as long (NumPy 2.4)
+        query_C, vector_C = np.divmod(np.flatnonzero(scores_BM >= least_B[:, None]), scores_BM.shape[1])
         if len(scores_BM) > 1 and int(self._num_rows_U[vector_C + first].sum()) > _CANDIDATES:
             half = len(scores_BM) // 2
             self._contend(best, scores_BM[:half], start=start, first=first)

@@ -80,8 +80,9 @@ def prefix_groups(codes_NL: npt.NDArray[np.integer[Any]], widths: Sequence[int])
     [[1, 0, 1], [2, 0, 1]]
     """
     words_WN = pack(codes_NL, widths)
-    order_N = np.argsort(words_WN[0], kind="stable") if len(words_WN) == 1 else np.lexsort(words_WN[::-1])
-    for starts_N in prefix_starts(words_WN[:, order_N], widths):
+    order_N = np.argsort(words_WN[0]) if len(words_WN) == 1 else np.lexsort(words_WN[::-1])
+    words_WN = words_WN[:, order_N]
+    for starts_N in prefix_starts(words_WN, widths):
         groups_N = np.empty(len(codes_NL), dtype=np.int64)
         groups_N[order_N] = np.cumsum(starts_N) - 1
         yield groups_N
