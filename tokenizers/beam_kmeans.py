@@ -1,7 +1,7 @@
 """Residual k-means whose codes are searched with a beam: a level keeps the best few prefixes, not only the nearest code.
 
-Source: Babenko & Lempitsky 2014 (additive quantization, CVPR) and faiss's `ResidualQuantizer`, whose default keeps five. The nearest
-code of a level may leave a residual that later levels describe badly; a beam finds sums of centroids nearer to the vector.
+Source: Babenko & Lempitsky 2014 (additive quantization, CVPR) and faiss's `ResidualQuantizer`, whose default keeps five. The
+nearest code of a level may leave a residual that later levels describe badly; a beam finds sums of centroids nearer to the vector.
 With a beam of one it is `residual_kmeans`. Costs about the beam times as much, and more: scores are exact products in float64
 (`exact_product`), so that which prefixes survive depends on the row alone, not on the rows beside it.
 
