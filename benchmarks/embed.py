@@ -3,7 +3,8 @@
     python benchmarks/embed.py [--json] [--texts 2048] [--repeats 3]
 
 The texts are the shop's item descriptions (`data/online_retail.parquet`, 7 tokens on average), each once: `TextEncoder` encodes
-equal texts once, which would flatter it. `min_cosine` is the worst cosine between the two vectors of a text. Exit code 1 below 0.9999.
+equal texts once, which would flatter it. `min_cosine` is the worst cosine between the two vectors of a text. Exit code 1 below
+0.9999.
 
 `bound` is what is possible: the ratio if the model's matrix products ran alone, without padding, at the speed of one large float32
 product on all cores in this run, and everything else took no time.
