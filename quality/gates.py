@@ -90,6 +90,7 @@ class Verdict:
     threshold: float | None
     verdict: Outcome
     reason: str = ""
+    examples: tuple[str, ...] = ()
 
 
 def judge(metrics: Sequence[Metric], gates: Sequence[Gate]) -> list[Verdict]:
@@ -161,7 +162,7 @@ def _line(verdict: Verdict) -> str:
 
 
 def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Return the verdicts as rows of `sid_quality`: metric, level, value, threshold, verdict. NaN values become null."""
+    """Return the verdicts as rows of `sid_quality`, in the order of its columns. NaN values, no reason and no examples become null."""
     values = [None if v.value is None or math.isnan(v.value) else v.value for v in verdicts]
     return pa.table(
         {
@@ -170,5 +171,7 @@ def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
             "value": pa.array(values, pa.float64()),
             "threshold": pa.array([v.threshold for v in verdicts], pa.float64()),
             "verdict": pa.array([v.verdict for v in verdicts], pa.string()),
+            "reason": pa.array([v.reason or None for v in verdicts], pa.string()),
+            "examples": pa.array([list(v.examples) or None for v in verdicts], pa.list_(pa.string())),
         }
     )

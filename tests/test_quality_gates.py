@@ -125,10 +125,11 @@ def test_gates_that_cannot_judge_are_refused(arguments, message):
 def test_the_table_keeps_the_contract_of_sid_quality():
     metrics = [Metric(metric="a", value=1.0), Metric(metric="b", level=2, value=float("nan")), Metric(metric="c")]
     table = conform(to_table(judge(metrics, [Gate(metric="a", minimum=0.5), Gate(metric="b", maximum=1.0)])), "sid_quality")
+    reason = "not a number: the metric is undefined for these items"
     assert table.to_pylist() == [
-        {"metric": "a", "level": None, "value": 1.0, "threshold": 0.5, "verdict": "pass"},
-        {"metric": "b", "level": 2, "value": None, "threshold": 1.0, "verdict": "refuse"},
-        {"metric": "c", "level": None, "value": None, "threshold": None, "verdict": "info"},
+        {"metric": "a", "level": None, "value": 1.0, "threshold": 0.5, "verdict": "pass", "reason": None, "examples": None},
+        {"metric": "b", "level": 2, "value": None, "threshold": 1.0, "verdict": "refuse", "reason": reason, "examples": None},
+        {"metric": "c", "level": None, "value": None, "threshold": None, "verdict": "info", "reason": None, "examples": None},
     ]
 
 

@@ -118,6 +118,8 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("value", pa.float64(), "value; null where it does not apply", nullable=True),
             _field("threshold", pa.float64(), "limit set by the recipe; null where there is none", nullable=True),
             _field("verdict", pa.string(), "pass, warn, refuse or info"),
+            _field("reason", pa.string(), "why the verdict is not pass, in words; null where it is", nullable=True),
+            _field("examples", pa.list_(pa.string()), "items to look at first, where the verdict is not pass", nullable=True),
         ]
     ),
     "user_sequences": pa.schema(
@@ -176,6 +178,8 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("content_hash", pa.string(), "SHA-256 over the released rows, independent of time and file layout"),
             _field("steps", pa.string(), "JSON: digest of each step's inputs, by which the next run knows what to skip"),
             _field("reason", pa.string(), "why it was published"),
+            _field("published_by", pa.string(), "who ran it: user@host", nullable=True),
+            _field("override", pa.string(), "why refusing gates were overridden; null where none was", nullable=True),
         ]
     ),
 }

@@ -47,6 +47,8 @@ class Release:
     content_hash: str
     steps: dict[str, Any]
     reason: str
+    published_by: str | None = None
+    override: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,8 @@ class ReleaseDraft:
     metrics: dict[str, Any]
     steps: dict[str, Any]
     reason: str
+    published_by: str | None = None
+    override: str | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(self.tables.keys() - set(TABLES) | self.tables.keys() & {"releases"})
