@@ -22,8 +22,9 @@ import pyarrow as pa
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at, without_globs
-from sidlake.warehouse.releases import Release, history
+from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.tables import Warehouse
+from sidlake.warehouse.vacuumed import Vacuumed, vacuumed
 
 __all__ = ["connect", "query", "statements", "write_catalog"]
 
@@ -45,6 +46,8 @@ _ABOUT = {
     "model_metrics": "how the trained models fare, per release",
     "recommendations": "recommended items per user, from the latest release that has any",
     "releases": "all releases; the last row is current",
+    "pins": "names in force and the releases they point at",
+    "vacuumed": "releases whose files are gone; the views of history leave them out",
     "items_with_sids": "items joined with their SIDs",
     "quality_history": "the quality metrics of every release",
     "sid_changes": "items whose SID differs from the one in the release before",
@@ -107,12 +110,14 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
 
 def statements(warehouse: Warehouse) -> list[str]:
     """Return the SQL that defines the catalogue of the current release, runnable in any DuckDB database."""
-    releases = history(warehouse)
+    releases, gone = readable(warehouse), vacuumed(warehouse)
     if not releases:
         msg = f"nothing has been published in {warehouse.root}; run the pipeline first"
         raise NotFoundError(msg, path=str(warehouse.root))
     views = {
         "releases": _head(warehouse, "releases"),
+        "pins": f"SELECT * FROM ({_head(warehouse, 'pins')}) {_IN_FORCE}",
+        "vacuumed": _head(warehouse, "vacuumed"),
         **{table: _released(warehouse, table, releases[-1]) for table in _RELEASED},
         "items_with_sids": "SELECT i.*, s.* EXCLUDE (item_id) FROM items i JOIN semantic_ids s USING (item_id)",
         **_trained_views(warehouse),
@@ -121,6 +126,7 @@ def statements(warehouse: Warehouse) -> list[str]:
     }
     return [
         *_history_statements(warehouse, releases),
+        *(_gone_statement(one) for one in gone.values()),
         *(f"CREATE OR REPLACE VIEW {identifier(name)} AS {body}" for name, body in views.items()),
         *_MACROS,
         *(statement for name in views for statement in _comments(warehouse, name, releases[-1])),
@@ -141,6 +147,8 @@ _QUALITY_HISTORY = (
     "SELECT r.release_id, r.created_at, q.metric, q.level, q.value, q.verdict FROM ({quality}) q "
     "JOIN history.release_files f ON f.table_name = 'sid_quality' AND f.path = q.path JOIN releases r USING (release_id)"
 )
+
+_IN_FORCE = "QUALIFY number = max(number) OVER (PARTITION BY name) AND release_id IS NOT NULL"
 
 _SID_CHANGES = (
     "SELECT n.item_id, r.release_id, r.parent AS previous_release, o.sid AS old_sid, n.sid AS new_sid FROM releases r "
@@ -173,6 +181,13 @@ def _history_statements(warehouse: Warehouse, releases: list[Release]) -> list[s
         f"JOIN (VALUES {', '.join(f'({literal(one.release_id)}, {literal(one.generation)})' for one in releases)}) "
         "g(release_id, generation) ON g.release_id = f.release_id AND g.generation = s.generation",
     ]
+
+
+def _gone_statement(gone: Vacuumed) -> str:
+    """Return the view of a vacuumed release's `semantic_ids`, which says so when it is read."""
+    message = f"release {gone.release_id} was vacuumed on {gone.vacuumed_at:%Y-%m-%d}: its files are gone"
+    columns = ", ".join(f"error({literal(message)})::VARCHAR AS {name}" for name in ("item_id", "sid"))
+    return f"CREATE OR REPLACE VIEW history.{identifier('semantic_ids@' + gone.release_id)} AS SELECT {columns}"
 
 
 def _released(warehouse: Warehouse, table: str, release: Release) -> str:
@@ -223,7 +238,7 @@ def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str
 
 
 def _stamp(warehouse: Warehouse) -> str:
-    heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", *_WRITTEN_AFTER)]
+    heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", "pins", "vacuumed", *_WRITTEN_AFTER)]
     return " ".join([*heads, str(warehouse.root)])
 
 

@@ -180,6 +180,25 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("reason", pa.string(), "why it was published"),
             _field("published_by", pa.string(), "who ran it: user@host", nullable=True),
             _field("override", pa.string(), "why refusing gates were overridden; null where none was", nullable=True),
+            _field("trained_on", pa.string(), "JSON: the rows the codebooks were fitted on: number, digest", nullable=True),
+        ]
+    ),
+    "pins": pa.schema(
+        [
+            _field("name", pa.string(), "the name, such as prod"),
+            _field("number", pa.int64(), "0, 1, 2, ... over all names; the highest of a name is in force"),
+            _field("release_id", pa.string(), "the release it points at; null where the name was taken away", nullable=True),
+            _field("set_at", _TIMESTAMP, "when"),
+            _field("set_by", pa.string(), "who: user@host"),
+            _field("reason", pa.string(), "why, in the person's words", nullable=True),
+        ]
+    ),
+    "vacuumed": pa.schema(
+        [
+            _field("release_id", pa.string(), "a release whose files may be gone: it cannot be read any more"),
+            _field("vacuumed_at", _TIMESTAMP, "when"),
+            _field("vacuumed_by", pa.string(), "who: user@host"),
+            _field("reason", pa.string(), "what was kept, and that this was not"),
         ]
     ),
 }

@@ -3,7 +3,7 @@
 Appending the row is the publish. Before it, everything the row names is read again from storage: the laws, the gates' verdicts and
 the content hash. The commit is conditioned on the version of `releases` that was read, so of two publishers one wins even where
 the file lock does not reach. Rows are never changed: a rollback appends a row that names older versions.
-Not done here: writing the tables, and removing versions that no release names.
+Not done here: writing the tables, names for releases (see `pins`), and removing files that no live release names (see `vacuum`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ import pyarrow as pa
 from sidlake.tokenizers.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.laws import verify
+from sidlake.warehouse.pins import pins, resolve
 from sidlake.warehouse.tables import TABLES, Warehouse
+from sidlake.warehouse.vacuumed import refuse_vacuumed, vacuumed
 
-__all__ = ["Release", "ReleaseDraft", "content_hash", "current", "get", "history", "publish", "rollback"]
+__all__ = ["Release", "ReleaseDraft", "content_hash", "current", "find", "get", "history", "publish", "readable", "rollback"]
 
-_JSON = ("tables", "inputs", "encoders", "config", "metrics", "steps")
+_JSON = ("tables", "inputs", "encoders", "config", "metrics", "steps", "trained_on")
+_NOT_IN_RELEASES = {"releases", "pins", "vacuumed"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +53,7 @@ class Release:
     reason: str
     published_by: str | None = None
     override: str | None = None
+    trained_on: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,9 +73,10 @@ class ReleaseDraft:
     reason: str
     published_by: str | None = None
     override: str | None = None
+    trained_on: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.tables.keys() - set(TABLES) | self.tables.keys() & {"releases"})
+        unknown = sorted(self.tables.keys() - set(TABLES) | self.tables.keys() & _NOT_IN_RELEASES)
         if unknown or not self.generation:
             msg = f"a release draft names a generation (got {self.generation!r}) and known tables (unknown: {unknown})"
             raise ValueError(msg)
@@ -90,16 +96,35 @@ def current(warehouse: Warehouse) -> Release | None:
     return known[-1] if known else None
 
 
+def readable(warehouse: Warehouse) -> list[Release]:
+    """Return the releases whose files are kept, oldest first: all but the vacuumed ones."""
+    gone = vacuumed(warehouse)
+    return [release for release in history(warehouse) if release.release_id not in gone]
+
+
 def get(warehouse: Warehouse, release_id: str = "current") -> Release:
-    """Return the release of that id, or the latest for ``"current"``; `NotFoundError` lists the ids there are."""
+    """Return the release of that id or pin, or the latest for ``"current"``, to be read.
+
+    Raises `NotFoundError` with the ids and pins there are, or saying when the release was vacuumed. A reader that takes minutes
+    goes through `leases.reading`, so that no vacuum takes the files away under it.
+    """
+    release = find(warehouse, release_id)
+    refuse_vacuumed(warehouse, release.release_id)
+    return release
+
+
+def find(warehouse: Warehouse, release_id: str = "current") -> Release:
+    """Return what is known of the release of that id or pin, though its files may have been vacuumed; else as `get`."""
     known = history(warehouse)
     if release_id == "current" and known:
         return known[-1]
+    wanted = resolve(warehouse, release_id) or release_id
     for release in known:
-        if release.release_id == release_id:
+        if release.release_id == wanted:
             return release
     names = [release.release_id for release in known]
-    shown = f"there are {', '.join(names[-10:])}" if names else "nothing has been published yet; run the pipeline first"
+    pinned = [one.name for one in pins(warehouse)]
+    shown = f"there are {', '.join([*names[-10:], *pinned])}" if names else "nothing has been published yet; run the pipeline first"
     msg = f"no release {release_id!r} in {warehouse.root}: {shown}"
     raise NotFoundError(msg, release_id=release_id, known=names)
 
@@ -108,7 +133,8 @@ def publish(warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: s
     """Return the new release after re-reading from storage all that it names; one atomic commit makes it visible.
 
     Raises `ReleaseConflict` when the latest release is not `expected_parent` (None for the first), `LawBroken` or `StorageError`
-    when what lies in storage does not hold, `GateFailed` when `sid_quality` has a verdict ``refuse``. Nothing is published then.
+    when what lies in storage does not hold, `GateFailed` when `sid_quality` has a verdict ``refuse`` and the candidate no override.
+    Nothing is published then. The release keeps the override only where it was needed.
     """
     with warehouse.writing(candidate.run_id):
         version = warehouse.version("releases")
@@ -117,18 +143,20 @@ def publish(warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: s
         _expect(parent, expected_parent)
         previous = next((release for release in reversed(known) if release.generation == candidate.generation), None)
         verify(warehouse, candidate.tables, generation=candidate.generation, previous=previous)
-        _check_gates(warehouse, candidate.tables)
+        refused = _check_gates(warehouse, candidate.tables, candidate.override)
         digest = content_hash(warehouse, candidate.tables, candidate.generation)
         draft = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "run_id"}
+        draft |= {"override": candidate.override if refused else None}
         release = _next(parent, status="published", digest=digest, draft=draft)
         _append(warehouse, release, version, candidate.run_id)
     return release
 
 
-def rollback(warehouse: Warehouse, release_id: str, reason: str) -> Release:
+def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by: str | None = None) -> Release:
     """Return a new release that names the versions of `release_id`, which are re-read and must still have its content hash.
 
-    Raises `NotFoundError` for an unknown id, `StorageError` or `LawBroken` when its files are no longer what was published.
+    Raises `NotFoundError` for an id or pin that is unknown or whose release was vacuumed, `StorageError` or `LawBroken` when its
+    files are no longer what was published.
     """
     run_id = f"rollback-{uuid.uuid4().hex}"
     with warehouse.writing(run_id):
@@ -140,14 +168,15 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str) -> Release:
             msg = f"the files of {target.release_id} have content hash {digest}, published was {target.content_hash}; restore them"
             raise StorageError(msg, release_id=target.release_id)
         kept = {field.name: getattr(target, field.name, None) for field in fields(ReleaseDraft) if field.name != "run_id"}
-        release = _next(current(warehouse), status="rollback", digest=digest, draft=kept | {"reason": reason})
+        changed = {"reason": reason, "published_by": published_by or user_at_host()}
+        release = _next(current(warehouse), status="rollback", digest=digest, draft=kept | changed)
         _append(warehouse, release, version, run_id)
     return release
 
 
 def _history_at(warehouse: Warehouse, version: int) -> list[Release]:
     rows = warehouse.read("releases", version=version).to_pylist()
-    releases = [Release(**{**row, **{name: json.loads(row[name]) for name in _JSON}}) for row in rows]
+    releases = [Release(**{**row, **{name: json.loads(row[name]) for name in _JSON if row.get(name)}}) for row in rows]
     return sorted(releases, key=lambda release: _number(release.release_id))
 
 
@@ -162,8 +191,8 @@ def _expect(parent: Release | None, expected: str | None) -> None:
         raise ReleaseConflict(msg, expected=expected, found=found)
 
 
-def _check_gates(warehouse: Warehouse, tables: Mapping[str, int]) -> None:
-    """Raise unless the stored `sid_quality` has rows and none of them refuses."""
+def _check_gates(warehouse: Warehouse, tables: Mapping[str, int], override: str | None) -> bool:
+    """Return whether a gate refuses, which is raised without an override; raise unless `sid_quality` has rows."""
     if "sid_quality" not in tables:
         msg = "a release needs a version of sid_quality; missing sid_quality: run the quality step"
         raise LawBroken(msg, rule="complete", missing=["sid_quality"])
@@ -172,10 +201,11 @@ def _check_gates(warehouse: Warehouse, tables: Mapping[str, int]) -> None:
         msg = "sid_quality has no rows, so no gate has judged this release; run the quality step"
         raise GateFailed(msg, failing=[])
     failing = [row for row in rows if row["verdict"] == "refuse"]
-    if failing:
+    if failing and not (override or "").strip():
         shown = "; ".join(f"{row['metric']} is {row['value']}, the limit is {row['threshold']}" for row in failing)
         msg = f"quality gate refused publication: {shown}. Nothing was published; change the recipe or its thresholds"
         raise GateFailed(msg, failing=failing)
+    return bool(failing)
 
 
 def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[str, Any]) -> Release:
@@ -192,5 +222,5 @@ def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[st
 
 def _append(warehouse: Warehouse, release: Release, version: int | None, run_id: str) -> None:
     row = {field.name: getattr(release, field.name) for field in fields(release)}
-    row |= {name: json.dumps(row[name], sort_keys=True, allow_nan=False) for name in _JSON}
+    row |= {name: json.dumps(row[name], sort_keys=True, allow_nan=False) for name in _JSON if row[name] is not None}
     warehouse.append_at("releases", pa.Table.from_pylist([row], CONTRACTS["releases"]), head=version, run_id=run_id)
