@@ -135,6 +135,32 @@ def status(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption =
 
 
 @app.command()
+def report(
+    release: Annotated[str, typer.Argument(help="A release, such as r000003.")] = "current",
+    against: Annotated[str | None, typer.Option(help="Release to compare with; the one before, if none.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="Recipe, for pictures that items name: its folder is where paths start.")
+    ] = None,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; reports/RELEASE.html if none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the quality report of a release: one HTML page that explains what was judged, and shows the SIDs.
+
+    Example: sidlake report r000003 --against r000001 -o report.html
+    """
+    from sidlake.pipelines.recipe import load_recipe
+    from sidlake.pipelines.report_step import write_report
+
+    root = load_recipe(recipe).folder if recipe else None
+    about = write_report(_open(warehouse), release, against=against, root=root, output=output)
+    if as_json:
+        _print_json(about)
+        return
+    _out.print(f"{about['path']}: release {about['release']}, {about['verdict']}", highlight=False)
+
+
+@app.command()
 def show(
     item: Annotated[str, typer.Argument(help="An item_id, or a SID such as '<a_1><b_2><c_3>'.")],
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,

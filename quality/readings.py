@@ -1,0 +1,347 @@
+"""How to read each metric: a title and a unit for people, one sentence on what is good, what to compare with, what it cannot tell.
+
+Names are those that `measure` gives. Metrics that come in a family (an interval, a tie rate, a popularity bucket of a hit rate)
+share a sentence. Not done here: limits, which are the recipe's, and remedies (`gates.REMEDIES`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["GROUPS", "READINGS", "Reading", "Unit", "reading_of"]
+
+Unit = Literal["share", "index", "items", "codes", "levels", "sessions", "nats", "distance", ""]
+"""What a value counts. A share is part of a whole, an index a number between -1 and 1, a distance is in the vectors' units."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a person needs to read a metric; `group` is one of `GROUPS`."""
+
+    title: str
+    unit: Unit
+    group: str
+    sentence: str
+
+
+GROUPS: dict[str, str] = {
+    "collisions": "Can the vectors tell items apart?",
+    "use": "Does every code earn its place?",
+    "tree": "Do prefixes divide the items evenly?",
+    "fidelity": "Do SIDs keep what the vectors knew?",
+    "uniqueness": "What did making SIDs unique cost?",
+    "hit_rate": "Do SIDs predict what a user takes next?",
+    "behaviour": "Do items taken together share prefixes?",
+    "meaning": "Do prefixes agree with the categories?",
+    "stability": "What changed since the release before?",
+}
+"""The question that each group of metrics answers, in the order of a page."""
+
+_ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
+    "collisions": (
+        (
+            "unique_share",
+            "Unique SIDs",
+            "share",
+            "Different published SIDs over items; 100% by law. Below it, a SID names two items.",
+        ),
+        (
+            "raw_collision_rate",
+            "Items too many for their nearest SIDs",
+            "share",
+            "Items that would have no SID of their own if nothing made them unique. 0% is best; beyond a third the code space is "
+            "too small or the items too alike.",
+        ),
+        (
+            "raw_uniquely_identified_share",
+            "Items alone on their nearest SID",
+            "share",
+            "Items whose nearest codes no other item has; the rest had to share or to move.",
+        ),
+        (
+            "raw_largest_group",
+            "Most crowded nearest SID",
+            "items",
+            "Items that want the same SID; a large group usually has the same text, or none.",
+        ),
+        ("raw_largest_group_share", "Items in the most crowded nearest SID", "share", "The same as a share of all items."),
+        (
+            "raw_leaf_gini",
+            "Unevenness of the nearest SIDs (Gini)",
+            "index",
+            "How unevenly items crowd the occupied nearest SIDs: 0 is even. FORGE's balance metric. After uniqueness it is 0 by "
+            "construction, so it is taken before.",
+        ),
+    ),
+    "use": (
+        (
+            "level_utilisation",
+            "Codes in use",
+            "share",
+            "Codes of each level that any item uses; an unused code is space that was paid for and lies idle.",
+        ),
+        ("level_dead_codes", "Unused codes", "codes", "Codes of each level that no item uses; 0 is best."),
+        (
+            "level_largest_share",
+            "Items on the most used code",
+            "share",
+            "Items that have the most used code of each level; a large share is a collapsed level.",
+        ),
+        (
+            "level_normalised_entropy",
+            "Evenness of use",
+            "share",
+            "Entropy over the most that the width allows: 100% is even use; low values mean that a few codes hold most items.",
+        ),
+        ("level_entropy", "Entropy of use", "nats", "Information in each level's codes; at most the logarithm of its width."),
+        ("level_perplexity", "Effective codes", "codes", "How many evenly used codes each level is worth; compare with its width."),
+        (
+            "conditional_entropy",
+            "Entropy given the prefix",
+            "nats",
+            "What each level still tells once the codes before it are known; near 0 it adds nothing.",
+        ),
+    ),
+    "tree": (
+        ("prefix_largest", "Fullest prefix", "items", "Items below the fullest prefix; compare with the mean load."),
+        (
+            "prefix_mean_load",
+            "Items that share a prefix",
+            "items",
+            "How many items share an item's prefix, on average over items; it should fall fast from level to level.",
+        ),
+        (
+            "prefix_alone_share",
+            "Items alone on their prefix",
+            "share",
+            "Items that no other item shares the prefix with; early on that means the prefix groups nothing.",
+        ),
+        ("fan_out_mean", "Codes after a prefix", "codes", "Codes that follow a prefix, on average: the choice that a decoder has."),
+        ("fan_out_max", "Codes after the widest prefix", "codes", "Codes that follow the prefix with the most."),
+        ("fan_out_gini", "Unevenness of branching (Gini)", "index", "How unevenly prefixes branch: 0 is even."),
+        (
+            "prefix_gini",
+            "Unevenness of prefixes (Gini)",
+            "index",
+            "How unevenly items crowd the occupied prefixes as published; at the last level 0 by construction.",
+        ),
+        (
+            "raw_prefix_gini",
+            "Unevenness before uniqueness (Gini)",
+            "index",
+            "How unevenly items crowd the occupied prefixes of the nearest SIDs: 0 is even.",
+        ),
+        (
+            "capacity_gini",
+            "Unevenness over all prefixes (Gini)",
+            "index",
+            "The same over all prefixes that could exist, empty ones "
+            "included; at the last level it only says how full the code space is.",
+        ),
+        (
+            "raw_capacity_gini",
+            "The same before uniqueness (Gini)",
+            "index",
+            "Over all prefixes that could exist, for the nearest SIDs; near 1 in every large code space.",
+        ),
+        (
+            "mean_depth",
+            "Levels that tell an item apart",
+            "levels",
+            "Levels that it takes to tell an item from all others, on average.",
+        ),
+        ("depth_deviation", "Spread of that depth", "levels", "Standard deviation over items; 0 is a balanced tree."),
+    ),
+    "fidelity": (
+        (
+            "relative_reconstruction_error",
+            "Detail lost by published SIDs",
+            "share",
+            "Share of the vectors' variance that the published codes lose: 0% is lossless, 100% knows only the average item.",
+        ),
+        (
+            "prefix_reconstruction_error",
+            "Detail lost up to each level",
+            "share",
+            "Share of the vectors' variance that the nearest codes up to each level lose; it should fall at each.",
+        ),
+        (
+            "foreign_item_share",
+            "New items unlike the old",
+            "share",
+            "New items that lie further from their codes than the items that the codebooks were fitted on; a large share means "
+            "another encoder, or another kind of item.",
+        ),
+        (
+            "neighbourhood_jaccard",
+            "Neighbours kept",
+            "share",
+            "Overlap of an item's 20 nearest before and after quantizing; compare with what chance gives.",
+        ),
+        ("neighbourhood_rbo", "Order of neighbours kept", "index", "The same, weighing the nearest most: 1 keeps every order."),
+        ("neighbourhood_random_jaccard", "Neighbours kept by chance", "share", "The overlap that chance alone gives."),
+        (
+            "prefix_spearman",
+            "Alike items share prefixes",
+            "index",
+            "Rank correlation of likeness and length of the shared prefix over random pairs: 1 is perfect, 0 is none.",
+        ),
+        ("prefix_spearman_near", "Alike items share prefixes, near ones", "index", "The same among near items, where it is hard."),
+    ),
+    "uniqueness": (
+        (
+            "moved_share",
+            "Items moved to be unique",
+            "share",
+            "Items whose published codes are not their nearest ones, because another item has those.",
+        ),
+        (
+            "mean_move_cost",
+            "Mean cost of a move",
+            "distance",
+            "How much further from its vector a moved item's SID lies, on average.",
+        ),
+        ("move_cost_p50", "Median cost of a move", "distance", "Half of the moved items cost at most this."),
+        ("move_cost_p90", "Cost of nine moves in ten", "distance", "Nine of ten moved items cost at most this."),
+        ("move_cost_p99", "Cost of 99 moves in 100", "distance", "All but one in a hundred moved items cost at most this."),
+        ("move_cost_max", "Dearest move", "distance", "The item that paid most; it leads the list of items that moved furthest."),
+        (
+            "spill_rate",
+            "Items that left their prefix",
+            "share",
+            "Items that had to change more than the last code; these lose their neighbourhood.",
+        ),
+    ),
+    "hit_rate": (
+        (
+            "ehr_raw",
+            "Hit rate of the vectors",
+            "share",
+            "How often the next item is among the 30 nearest of what the user had, by the vectors: the ceiling for any SID.",
+        ),
+        (
+            "ehr_quantized",
+            "Hit rate of the nearest SIDs",
+            "share",
+            "The same by vectors decoded from the nearest codes; the gap to the vectors is what quantizing costs.",
+        ),
+        (
+            "ehr_reconstructed",
+            "Hit rate of the published SIDs",
+            "share",
+            "How often the next item is among the 30 nearest of what the user had, knowing SIDs only. It ranks SIDs of one "
+            "catalogue, not catalogues, and does not promise a recommender's recall.",
+        ),
+        (
+            "ehr_unmoved",
+            "Hit rate without uniqueness",
+            "share",
+            "The rate of the published SIDs if no item had moved: the gap between them is what moving costs.",
+        ),
+        ("ehr_random_floor", "Hit rate by chance", "share", "What random vectors would hit; a rate near it is worth nothing."),
+        ("ehr_num_sessions", "Sessions scored", "sessions", "Users' histories that were scored; few make every rate uncertain."),
+        (
+            "leaked_session_share",
+            "Sessions that leaked",
+            "share",
+            "Sessions that ask for an event which the embeddings were learned from; any makes hit rates worthless.",
+        ),
+    ),
+    "behaviour": (
+        (
+            "consecutive_share",
+            "Items taken in a row that share a prefix",
+            "share",
+            "How often items that a user took one after the other share the prefix; compare with the shuffled rate.",
+        ),
+        (
+            "consecutive_shuffled_share",
+            "The same, shuffled",
+            "share",
+            "After shuffling who took what: what popularity alone gives.",
+        ),
+    ),
+    "meaning": (
+        (
+            "category_purity",
+            "Items in their prefix's main category",
+            "share",
+            "Compare with groups dealt at random: many small groups are pure by themselves.",
+        ),
+        ("category_dealt_purity", "The same, dealt at random", "share", "The purity of groups of the same sizes dealt at random."),
+        (
+            "category_nmi",
+            "Agreement of prefixes and categories",
+            "index",
+            "Normalised mutual information, 0 to 1: what prefixes and categories tell of each other; compare with the dealt value.",
+        ),
+        ("category_dealt_nmi", "The same, dealt at random", "index", "The agreement of groups of the same sizes dealt at random."),
+    ),
+    "stability": (
+        (
+            "code_churn",
+            "Codes changed",
+            "share",
+            "Items of both releases whose code at the level changed; within a generation 0 by law.",
+        ),
+        (
+            "code_churn_relabelled",
+            "Codes changed, renamed",
+            "share",
+            "The same after the best renaming of codes: what really moved.",
+        ),
+        (
+            "prefix_churn",
+            "Prefixes changed",
+            "share",
+            "Items of both releases whose prefix up to the level changed; a trained model must learn these again.",
+        ),
+        ("prefix_churn_relabelled", "Prefixes changed, renamed", "share", "The same after the best renaming of codes."),
+    ),
+}
+
+READINGS: dict[str, Reading] = {
+    metric: Reading(title=title, unit=unit, group=group, sentence=sentence)
+    for group, rows in _ROWS.items()
+    for metric, title, unit, sentence in rows
+}
+"""Every metric that stands for itself, in the order of a page."""
+
+_FAMILIES: tuple[tuple[str, str, Unit, str], ...] = (
+    (
+        r"(.+)_ci_half_width",
+        "{}, half of the interval",
+        "share",
+        "Half the width of the 95% interval: smaller differences mean nothing.",
+    ),
+    (r"(.+)_bootstrap_low", "{}, low end", "share", "Low end of the 95% bootstrap interval."),
+    (r"(.+)_bootstrap_high", "{}, high end", "share", "High end of the 95% bootstrap interval."),
+    (
+        r"(.+)_tie_rate",
+        "{}, ties",
+        "share",
+        "Candidates at exactly equal distance, which the vectors then order; near 100% the rate is the vectors', not the codes'.",
+    ),
+    (r"(.+)_cold", "{}, new items", "", "For items that nobody in these sessions took before."),
+    (r"(.+)_popularity_(\d+)", "{}, popularity {}", "", "For one part of the items: 1 is the rarest, 4 the most popular."),
+)
+
+
+def reading_of(metric: str) -> Reading:
+    """Return how to read `metric`; one that nothing was written for keeps its name as the title, without a sentence.
+
+    >>> reading_of("ehr_raw_popularity_1").title
+    'Hit rate of the vectors, popularity 1'
+    """
+    if metric in READINGS:
+        return READINGS[metric]
+    for pattern, title, unit, sentence in _FAMILIES:
+        found = re.fullmatch(pattern, metric)
+        if found and found[1] in READINGS:
+            of = READINGS[found[1]]
+            return Reading(
+                title=title.format(of.title, *found.groups()[1:]), unit=unit or of.unit, group=of.group, sentence=sentence
+            )
+    return Reading(title=metric, unit="", group="", sentence="")
