@@ -1,4 +1,4 @@
-"""Parquet files that workers wrote beside a table: checked against its contract, then moved in.
+"""Parquet files that workers wrote beside a table: checked against its contract, then moved or uploaded into it.
 
 Only schemas and footers are read, so a commit of many large files stays cheap. Not done here: the commit (see `tables`).
 """
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from sidlake.tokenizers.errors import ContractError
 
-__all__ = ["add_action", "checked_rows", "moved"]
+__all__ = ["add_action", "checked_rows", "moved", "uploaded"]
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -58,10 +59,10 @@ def _has_nulls(metadata: pq.FileMetaData, name: str) -> bool:
     return False
 
 
-def add_action(file: Path, num_rows: int) -> AddAction:
-    """Return the log entry that makes `file`, already in the table's directory, part of the table."""
+def add_action(file: Path, name: str, num_rows: int) -> AddAction:
+    """Return the log entry that makes the staged `file` part of the table once it lies in the table's directory as `name`."""
     state = file.stat()
-    return AddAction(file.name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps({"numRecords": num_rows}))
+    return AddAction(name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps({"numRecords": num_rows}))
 
 
 @contextmanager
@@ -77,3 +78,20 @@ def moved(files: Sequence[Path], targets: Sequence[Path]) -> Iterator[None]:
         for file, target in done:
             target.replace(file)
         raise
+
+
+@contextmanager
+def uploaded(files: Sequence[Path], targets: Sequence[str], filesystem: pafs.FileSystem) -> Iterator[None]:
+    """Upload `files` to `targets` for the block; then delete them here, or, where the block fails, delete the uploads."""
+    done: list[str] = []
+    try:
+        for file, target in zip(files, targets, strict=True):
+            pafs.copy_files(str(file), target, destination_filesystem=filesystem)
+            done.append(target)
+        yield
+    except BaseException:
+        for target in done:
+            filesystem.delete_file(target)
+        raise
+    for file in files:
+        Path(file).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 
 __all__ = ["disk_errors", "storage_errors"]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST = 600
 
 
 @contextmanager
@@ -36,7 +40,11 @@ def disk_errors(path: str | Path) -> Iterator[None]:
 
 
 def _storage_error(path: str | Path, error: Exception) -> StorageError:
-    msg = f"reading or writing {path} failed: {error}; {_remedy(str(error))}; published releases are untouched"
+    text = str(error)
+    if str(path).startswith("s3://"):
+        text = " ".join(_COLOURS.sub("", text).split())[:_LONGEST]  # the object store's client draws a tree, in colours
+    remedy = _store_remedy(text) if str(path).startswith("s3://") else _remedy(text)
+    msg = f"reading or writing {path} failed: {text}; {remedy}; published releases are untouched"
     return StorageError(msg, path=str(path))
 
 
@@ -47,3 +55,17 @@ def _remedy(text: str) -> str:
     if "permission denied" in lowered or "read-only" in lowered:
         return "make the directory writable for this user or choose another warehouse"
     return "check that the disk is healthy and the files are whole, then run again"
+
+
+def _store_remedy(text: str) -> str:
+    lowered = text.lower()
+    if "nosuchbucket" in lowered or "bucket does not exist" in lowered:
+        return "create the bucket or name another"
+    # without credentials the clients ask the address of a cloud machine's own role
+    if any(
+        sign in lowered for sign in ("169.254.169.254", "credential", "access denied", "accessdenied", "forbidden", "signature")
+    ):
+        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key that may read and write there"
+    if any(sign in lowered for sign in ("connect", "resolve", "timed out", "timeout", "error sending request")):
+        return "check AWS_ENDPOINT_URL and the network, then run again"
+    return "check that the store is healthy and the objects are there, then run again"

@@ -1,8 +1,8 @@
 """The warehouse's tables: Delta Lake tables under one root, written one commit at a time and readable at every version.
 
 Every write is one commit whose metadata carries the run's id; a failed write leaves the head where it was, and what it left on disk
-is named by no version. The log is never shortened (`_SETTINGS`), because releases name old versions. Every access to a table goes
-through `Warehouse.table_url`, where another file system would come in; moving staged files and the lock are local for now.
+is named by no version. The log is never shortened (`_SETTINGS`), because releases name old versions. Where the tables lie, a folder
+or an object store, is `location`'s; the writer lock holds on one machine, and between machines the conditioned commits decide.
 
 Files are read by path, not through deltalake's own file system: its Python callbacks on Arrow's threads now and then abort the
 interpreter at exit ("terminate called without an active exception", deltalake 1.6.6 with pyarrow 25), and `polars.scan_delta` and
@@ -25,13 +25,16 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
-from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, conform, schema_of
+from sidlake.tokenizers.errors import NotFoundError, ReleaseConflict, StorageError
+from sidlake.warehouse.commits import commit_of, committing, is_version_of, version_of
+from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
+from sidlake.warehouse.location import locate
 from sidlake.warehouse.locks import hold
-from sidlake.warehouse.staged_files import add_action, checked_rows, moved
+from sidlake.warehouse.staged_files import add_action, checked_rows
 from sidlake.warehouse.storage import storage_errors
+from sidlake.warehouse.stored_rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
 
 __all__ = ["TABLES", "Warehouse"]
 
@@ -44,40 +47,42 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
-# With these deltalake 1.6.6 panics or writes into another directory; polars 2.1.0 takes a directory x=1 for a partition.
-_BAD_IN_PATH = re.compile(r"[\[\]|^\\%=\x00-\x1f]")
 
 
 class Warehouse:
-    """The tables, artifacts and checkpoints under `root`; the root may hold other files, and opening it reads nothing."""
+    """The tables, artifacts and checkpoints at `root`: a folder, which may hold other files, or ``s3://bucket/prefix``.
+
+    Attributes:
+        location: where the tables lie; opening it reads nothing.
+        url: the address that messages name.
+        root: the folder on this machine: the warehouse itself, or what an object store needs beside it (see `location`).
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.location = locate(root)
+        self.url = self.location.url
+        self.root = self.location.folder
 
     def __repr__(self) -> str:
-        return f"Warehouse({str(self.root)!r})"
+        return f"Warehouse({self.url!r})"
 
     @classmethod
     def create_or_open(cls, root: str | Path) -> Warehouse:
         """Return the warehouse at `root`, made if absent; one that exists may be read-only.
 
-        Raises `StorageError` when the path is not a directory, cannot be created, or has a character that Delta cannot store under.
+        Raises `StorageError` when the path is not a directory, cannot be created, or has a character that Delta cannot store under;
+        of an object store, when bucket, credentials or connection are missing, or its writes are not conditional.
         """
         warehouse = cls(root)
-        bad = _BAD_IN_PATH.search(str(warehouse.root))
-        if bad:
-            msg = f"the path {warehouse.root} contains {bad.group()!r}, which Delta tables cannot be stored under; choose another"
-            raise StorageError(msg, path=str(warehouse.root))
-        folders = [warehouse.root / "delta", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
-        try:
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if folders[0].is_dir():
-                return warehouse
-            msg = f"cannot use {warehouse.root} as a warehouse: {error.strerror} ({error.filename}); name a writable directory"
-            raise StorageError(msg, path=str(warehouse.root)) from error
+        warehouse.location.prepare(
+            [warehouse.root / "delta", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
+        )
         return warehouse
+
+    @classmethod
+    def is_at(cls, root: str | Path) -> bool:
+        """Return whether there is a warehouse at `root`: a directory, or an address where one was made."""
+        return locate(root).exists()
 
     @property
     def artifacts_dir(self) -> Path:
@@ -88,6 +93,14 @@ class Warehouse:
     def checkpoints_dir(self) -> Path:
         """The directory of trainer checkpoints."""
         return self.root / "checkpoints"
+
+    def keep(self, path: Path, digest: str = "") -> None:
+        """Keep the file or folder `path`, written below `root`, where every machine finds it (`ObjectStore.keep`)."""
+        self.location.keep(path, digest)
+
+    def fetched(self, path: Path, digest: str = "") -> Path:
+        """Return where this machine has what was kept as `path`; `path` itself on a local warehouse. It may not exist."""
+        return self.location.fetched(path, digest)
 
     def staging(self, run_id: str) -> Path:
         """Return the directory, made if absent, where the workers of `run_id` write Parquet files for `append_files`."""
@@ -121,7 +134,7 @@ class Warehouse:
         if table not in TABLES:
             msg = f"there is no table {table!r}; the tables are {', '.join(TABLES)}"
             raise ValueError(msg)
-        return str(self.root / "delta" / table)
+        return f"{self.url}/delta/{table}"
 
     def exists(self, table: str) -> bool:
         """Return whether `table` has at least one version."""
@@ -131,26 +144,32 @@ class Warehouse:
         """Return the head version of `table`, or None where it has none."""
         url = self.table_url(table)
         with storage_errors(url):
-            return DeltaTable(url).version() if DeltaTable.is_deltatable(url) else None
+            return self._at(url).version() if self._has_log(url) else None
+
+    def _has_log(self, url: str) -> bool:
+        return DeltaTable.is_deltatable(url, storage_options=self.location.options)
+
+    def _at(self, url: str, version: int | None = None) -> DeltaTable:
+        return DeltaTable(url, version=version, storage_options=self.location.options)
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Return the Delta table at `version` (the head by default); `NotFoundError` where there is no such table or version."""
         url = self.table_url(table)
         with storage_errors(url):
-            if not DeltaTable.is_deltatable(url):
-                msg = f"table {table} does not exist in {self.root}; run the pipeline first"
+            if not self._has_log(url):
+                msg = f"table {table} does not exist in {self.url}; run the pipeline first"
                 raise NotFoundError(msg, table=table)
-            delta = DeltaTable(url)
+            delta = self._at(url)
             if version is None or version == delta.version():
                 return delta
             if not 0 <= version < delta.version():
                 msg = f"table {table} has no version {version}; it has versions 0 to {delta.version()}"
                 raise NotFoundError(msg, table=table, version=version)
-            return DeltaTable(url, version=version)
+            return self._at(url, version)
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
         """Return the contract's fields as stored at `version`; `semantic_ids` has the codes of its longest generation."""
-        return _schema_of_delta(table, self.delta(table, version))
+        return schema_of_delta(table, self.delta(table, version))
 
     def manifest(self, table: str, *, version: int | None = None) -> pa.Table:
         """Return path (absolute), size_bytes and num_records of each file of `version`, as the log states them."""
@@ -158,12 +177,12 @@ class Warehouse:
 
     def _manifest(self, table: str, delta: DeltaTable) -> pa.Table:
         actions = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
-        paths = [str(Path(self.table_url(table), path)) for path in actions["path"].to_pylist()]
+        paths = [f"{self.table_url(table)}/{path}" for path in actions["path"].to_pylist()]
         return actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
 
     def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, list[str]]:
         delta = self.delta(table, version)
-        return _schema_of_delta(table, delta), self._manifest(table, delta)["path"].to_pylist()
+        return schema_of_delta(table, delta), self._manifest(table, delta)["path"].to_pylist()
 
     def files(self, table: str, *, version: int | None = None) -> list[str]:
         """Return the absolute paths of the files of `version`, sorted; a partition column is in the path (hive) alone."""
@@ -173,13 +192,13 @@ class Warehouse:
         """Return the number of rows of `version` as the log states it; no data file is opened."""
         counts = self.manifest(table, version=version)["num_records"].to_pylist()
         if None in counts:
-            msg = f"table {table} in {self.root} has files without a row count in the log; write them through append_files"
+            msg = f"table {table} in {self.url} has files without a row count in the log; write them through append_files"
             raise StorageError(msg, table=table)
         return sum(counts)
 
     def read(self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows of `version` in the contract's types, in no stated order; holds the whole table in memory."""
-        schema = _select(self.schema(table, version=version), columns)
+        schema = select(self.schema(table, version=version), columns)
         return pa.Table.from_batches(self.batches(table, version=version, columns=columns), schema)
 
     def batches(
@@ -187,21 +206,30 @@ class Warehouse:
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `version` in batches of at most `batch_size`, in no stated order; a few batches are in memory."""
         schema, files = self._opened(table, version)
-        wanted = _select(schema, columns)
+        wanted = select(schema, columns)
         if not files:
             return
-        partition_by = PARTITIONED_BY.get(table, [])
-        partitioning = (
-            pads.partitioning(pa.schema([schema.field(name) for name in partition_by]), flavor="hive") if partition_by else None
-        )
         with storage_errors(self.table_url(table)):
-            dataset = pads.dataset(
-                files, schema=schema, format="parquet", partitioning=partitioning, partition_base_dir=self.table_url(table)
-            )
+            dataset = self._dataset(table, schema, files)
             scanner = dataset.scanner(columns=wanted.names, batch_size=batch_size, batch_readahead=2, fragment_readahead=1)
             for batch in scanner.to_batches():
                 if batch.num_rows:
                     yield batch.cast(wanted)
+
+    def dataset(self, table: str, version: int | None = None) -> pads.Dataset:
+        """Return an Arrow dataset of the files of `version`, with the contract's columns."""
+        return self._dataset(table, *self._opened(table, version))
+
+    def _dataset(self, table: str, schema: pa.Schema, files: list[str]) -> pads.Dataset:
+        by, place = PARTITIONED_BY.get(table, []), self.location
+        return pads.dataset(
+            [place.arrow_path(file) for file in files],
+            schema=schema,
+            format="parquet",
+            filesystem=place.filesystem,
+            partitioning=pads.partitioning(pa.schema([schema.field(name) for name in by]), flavor="hive") if by else None,
+            partition_base_dir=place.arrow_path(self.table_url(table)),
+        )
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""
@@ -217,6 +245,7 @@ class Warehouse:
             hive_partitioning=bool(partition_by),
             hive_schema={name: frame.schema[name] for name in partition_by} or None,
             missing_columns="insert",
+            storage_options=self.location.scan_options,
         ).select(schema.names)
 
     # Writing: one commit each
@@ -230,8 +259,8 @@ class Warehouse:
         return self._write(table, data, run_id, "append", num_levels)
 
     def _write(self, table: str, data: pa.Table, run_id: str, mode: Literal["append", "overwrite"], num_levels: int | None) -> int:
-        url, stored = self.table_url(table), _storable(table, data, num_levels)
-        with self.writing(run_id), storage_errors(url):
+        url, stored, write_id = self.table_url(table), storable(table, data, num_levels), uuid.uuid4().hex
+        with self.writing(run_id), committing(self.location, self.table_url(table)):
             write_deltalake(
                 url,
                 stored,
@@ -239,29 +268,37 @@ class Warehouse:
                 schema_mode="overwrite" if mode == "overwrite" else "merge",
                 partition_by=PARTITIONED_BY.get(table),
                 configuration=_SETTINGS,
-                commit_properties=_commit(run_id),
+                commit_properties=commit_of(run_id, write_id),
+                storage_options=self.location.options,
             )
-            return DeltaTable(url).version()
+            return version_of(self.location, url, write_id)
 
     def append_at(self, table: str, data: pa.Table, *, head: int | None, run_id: str) -> int:
         """Add `data` only if the head still is `head` (None: no table yet) and return the new version; else `ReleaseConflict`.
 
         The condition is the commit's own, so it holds between processes that do not see each other's lock.
         """
-        url, stored = self.table_url(table), _storable(table, data, None)
-        commit = CommitProperties(custom_metadata={"run_id": run_id}, max_commit_retries=0)
+        url, stored, write_id = self.table_url(table), storable(table, data, None), uuid.uuid4().hex
+        options = self.location.options
         with self.writing(run_id), storage_errors(url):
-            target = url if head is None else DeltaTable(url, version=head)
+            target = url if head is None else self._at(url, head)
             try:
                 write_deltalake(
-                    target, stored, mode="error" if head is None else "append", configuration=_SETTINGS, commit_properties=commit
+                    target,
+                    stored,
+                    mode="error" if head is None else "append",
+                    configuration=_SETTINGS,
+                    commit_properties=commit_of(run_id, write_id, max_commit_retries=0),
+                    storage_options=options,
                 )
             except DeltaError as error:
                 found = self.version(table)
                 if found == head:
                     raise
-                msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
-                raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
+                # the answer to a PUT may be lost on its way, and the client's second try then finds its own commit in the way
+                if options is None or not is_version_of(self.location, url, write_id, 0 if head is None else head + 1):
+                    msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
+                    raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
             return 0 if head is None else head + 1
 
     def upsert(self, table: str, data: pa.Table, keys: Sequence[str], *, run_id: str) -> int:
@@ -269,19 +306,19 @@ class Warehouse:
 
         Raises `ContractError` when a key occurs twice in `data`. The changed files are rewritten, so memory is bounded by them.
         """
-        stored = _storable(table, data, None)
-        _refuse_duplicates(table, stored, keys)
+        stored = storable(table, data, None)
+        refuse_duplicates(table, stored, keys)
         if not self.exists(table):
             return self.append(table, data, run_id=run_id)
         url = self.table_url(table)
         on = " AND ".join(f'old."{key}" = new."{key}"' for key in keys)
-        with self.writing(run_id), storage_errors(url):
-            target = self.delta(table)
-            merger = target.merge(
-                stored, on, source_alias="new", target_alias="old", merge_schema=True, commit_properties=_commit(run_id)
+        commit = commit_of(run_id, write_id := uuid.uuid4().hex)
+        with self.writing(run_id), committing(self.location, self.table_url(table)):
+            merger = self.delta(table).merge(
+                stored, on, source_alias="new", target_alias="old", merge_schema=True, commit_properties=commit
             )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
-            return DeltaTable(url).version()
+            return version_of(self.location, url, write_id)
 
     def append_files(self, table: str, files: Sequence[Path], *, run_id: str, num_levels: int | None = None) -> int:
         """Make Parquet files written by workers part of `table` in one commit and return the new version.
@@ -297,30 +334,36 @@ class Warehouse:
             raise ValueError(msg)
         url = self.table_url(table)
         with storage_errors(url):
-            schema = _stored_schema(table, num_levels if num_levels is not None else _count_levels(pq.read_schema(files[0]).names))
+            schema = stored_schema(table, num_levels if num_levels is not None else count_levels(pq.read_schema(files[0]).names))
             rows = [checked_rows(table, Path(file), schema) for file in files]
-        with self.writing(run_id), storage_errors(url):
-            folder = Path(url)
-            folder.mkdir(parents=True, exist_ok=True)
-            targets = [folder / f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
-            with moved(files, targets):
-                actions = [add_action(target, count) for target, count in zip(targets, rows, strict=True)]
-                self._commit_files(table, actions, schema, run_id)
-            return DeltaTable(url).version()
+        names = [f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
+        with self.writing(run_id), committing(self.location, self.table_url(table)):
+            actions = [add_action(Path(file), name, count) for file, name, count in zip(files, names, rows, strict=True)]
+            with self.location.taking(files, url, names):
+                return self._commit_files(table, actions, schema, run_id)
 
-    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str) -> None:
-        url = self.table_url(table)
+    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str) -> int:
+        url, options = self.table_url(table), self.location.options
+        commit = commit_of(run_id, write_id := uuid.uuid4().hex)
         if not self.exists(table):
             create_table_with_add_actions(
-                url, Schema.from_arrow(schema), actions, mode="error", configuration=_SETTINGS, commit_properties=_commit(run_id)
+                url,
+                Schema.from_arrow(schema),
+                actions,
+                mode="error",
+                configuration=_SETTINGS,
+                commit_properties=commit,
+                storage_options=options,
             )
-            return
+            return version_of(self.location, url, write_id)
         target = self.delta(table)
-        new = [field for field in schema if field.name not in _schema_of_delta(table, target).names]
+        new = [field for field in schema if field.name not in schema_of_delta(table, target).names]
         if new:  # a commit of its own without rows: the transaction below does not widen the schema (deltalake 1.6.6)
-            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=_commit(run_id))
-        merged = pa.schema([*schema, *(field for field in _schema_of_delta(table, target) if field.name not in schema.names)])
-        target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=_commit(run_id))
+            widening = commit_of(run_id, uuid.uuid4().hex)
+            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=widening)
+        merged = pa.schema([*schema, *(field for field in schema_of_delta(table, target) if field.name not in schema.names)])
+        target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=commit)
+        return version_of(self.location, url, write_id)
 
     def restore(self, table: str, version: int, *, run_id: str = "restore") -> int:
         """Return the head version after giving it the content of `version`; a head that already is `version` stays."""
@@ -329,9 +372,9 @@ class Warehouse:
             target = self.delta(table)
             if target.version() == version:
                 return version
-            with storage_errors(self.table_url(table)):
-                target.restore(version, commit_properties=_commit(run_id))
-                return DeltaTable(self.table_url(table)).version()
+            with committing(self.location, self.table_url(table)):
+                target.restore(version, commit_properties=commit_of(run_id, write_id := uuid.uuid4().hex))
+                return version_of(self.location, self.table_url(table), write_id)
 
 
 def _checked_run_id(run_id: str) -> str:
@@ -339,46 +382,3 @@ def _checked_run_id(run_id: str) -> str:
         msg = f"run_id {run_id!r} must be 1 to 200 characters of A-Z a-z 0-9 _ . + - and not start with a dot: it names a directory"
         raise ValueError(msg)
     return run_id
-
-
-def _commit(run_id: str) -> CommitProperties:
-    return CommitProperties(custom_metadata={"run_id": run_id})
-
-
-def _count_levels(names: Sequence[str]) -> int:
-    return sum(re.fullmatch(r"code_\d+", name) is not None for name in names)
-
-
-def _stored_schema(table: str, num_levels: int) -> pa.Schema:
-    """Return the contract, with nullable code columns: a table may hold generations of different lengths."""
-    schema = schema_of(table, num_levels=num_levels)
-    return pa.schema([field.with_nullable(True) if re.fullmatch(r"code_\d+", field.name) else field for field in schema])
-
-
-def _schema_of_delta(table: str, delta: DeltaTable) -> pa.Schema:
-    names = [field.name for field in delta.schema().fields]
-    return pa.schema([field for field in _stored_schema(table, _count_levels(names)) if field.name in names])
-
-
-def _storable(table: str, data: pa.Table, num_levels: int | None) -> pa.Table:
-    levels = num_levels if num_levels is not None else _count_levels(data.column_names)
-    return conform(data, table, num_levels=levels).cast(_stored_schema(table, levels))
-
-
-def _select(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
-    if columns is None:
-        return schema
-    unknown = [name for name in columns if name not in schema.names]
-    if unknown:
-        msg = f"unknown columns {unknown}; the table has {schema.names}"
-        raise ValueError(msg)
-    return pa.schema([schema.field(name) for name in columns])
-
-
-def _refuse_duplicates(table: str, data: pa.Table, keys: Sequence[str]) -> None:
-    counts = data.group_by(list(keys)).aggregate([([], "count_all")])
-    twice = counts.filter(pa.compute.greater(counts["count_all"], 1))
-    if twice.num_rows:
-        example = twice.select(list(keys)).slice(0, 3).to_pylist()
-        msg = f"table {table}: {twice.num_rows} keys occur more than once in the rows to merge, such as {example}; keep one per key"
-        raise ContractError(msg, table=table, duplicates=twice.num_rows)
