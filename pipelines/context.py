@@ -51,6 +51,8 @@ class RunContext:
         tables: versions that the next release will name.
         steps: digest of each step's inputs, by which the next run knows what to skip.
         facts: what else the release row records: generation, encoders, inputs, codebook_hash.
+        override: why gates that refuse shall not stop this run; never part of the saved state, so that a run that is taken up
+            again says it again.
     """
 
     warehouse: Warehouse
@@ -64,6 +66,7 @@ class RunContext:
     tables: dict[str, int]
     steps: dict[str, str]
     facts: dict[str, object]
+    override: str | None = None
 
     @classmethod
     def open(
@@ -75,6 +78,7 @@ class RunContext:
         job: Job,
         engine: Engine | None = None,
         progress: Progress | None = None,
+        override: str | None = None,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
 
@@ -107,6 +111,7 @@ class RunContext:
             tables=dict(state["tables"]),
             steps=dict(state["steps"]),
             facts=dict(state["facts"]),
+            override=override,
         )
 
     @property
@@ -127,11 +132,15 @@ class RunContext:
 
         Equal versions of the input tables mean equal content, so the digest covers versions, settings and `STEP_VERSION`.
         """
-        digest = digest_of(STEP_VERSION, step, {name: self.tables.get(name) for name in inputs}, config)
+        digest = self.digest(step, inputs=inputs, config=config)
         same = self.base is not None and self.base.steps.get(step) == digest and all(name in self.tables for name in outputs)
         self.steps[step] = digest
         self.save()
         return same
+
+    def digest(self, step: str, *, inputs: Sequence[str], config: object) -> str:
+        """Return what identifies the result of `step` on the tables that this run has in force."""
+        return digest_of(STEP_VERSION, step, {name: self.tables.get(name) for name in inputs}, config)
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """Return the version of `table` that this run has in force; `NotFoundError` names the step that makes it."""
@@ -143,6 +152,14 @@ class RunContext:
     def write(self, table: str, data: pa.Table, *, num_levels: int | None = None) -> None:
         """Replace `table` by `data` in a new version, which this run has in force from now on."""
         self.tables[table] = self.warehouse.overwrite(table, data, run_id=self.run_id, num_levels=num_levels)
+        self.save()
+
+    def append(self, table: str, data: pa.Table, *, num_levels: int | None = None) -> None:
+        """Add `data` to the version of `table` that this run has in force; what others have written since is set aside first."""
+        base = self.tables[table]
+        if self.warehouse.version(table) != base:
+            self.warehouse.restore(table, base, run_id=self.run_id)
+        self.tables[table] = self.warehouse.append(table, data, run_id=self.run_id, num_levels=num_levels)
         self.save()
 
     def note(self, **facts: object) -> None:

@@ -1,7 +1,7 @@
 """The step that publishes: one release row over everything the run has in force, then the analysts' catalogue.
 
-The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. A run that
-changed nothing publishes nothing either.
+The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. An override lets
+refusing gates pass, and is part of the release; no override lets a law pass. A run that changed nothing publishes nothing either.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from sidlake.pipelines.checks import require_fresh_quality
 from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.pipelines.stored_codes import verify_stored_codes
 from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.releases import ReleaseDraft, current, publish
 
 __all__ = ["release"]
@@ -21,7 +24,8 @@ def release(ctx: RunContext) -> StepReport:
     """Publish the run's tables as a new release, or say that nothing has changed.
 
     Raises:
-        LawBroken: what lies in storage breaks a law. GateFailed: a gate refuses. ReleaseConflict: another run published meanwhile.
+        LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile.
+        GateFailed: a gate refuses and the run has no override, or `sid_quality` judged other tables than these.
     """
     latest = current(ctx.warehouse)
     if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
@@ -30,6 +34,10 @@ def release(ctx: RunContext) -> StepReport:
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     facts: dict[str, Any] = ctx.facts
+    require_fresh_quality(ctx)
+    verify_stored_codes(
+        ctx.warehouse, ctx.tables, generation=ctx.generation, encoders=facts["encoders"], digest=facts["codebook_hash"]
+    )
     published = publish(
         ctx.warehouse,
         ReleaseDraft(
@@ -44,11 +52,14 @@ def release(ctx: RunContext) -> StepReport:
             metrics=facts.get("metrics") or (ctx.base.metrics if ctx.base else {}),
             steps=ctx.steps,
             reason=f"{ctx.job} {ctx.recipe.name}",
+            published_by=user_at_host(),
+            override=ctx.override,
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
     )
     write_catalog(ctx.warehouse)
     details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
+    details |= {"override": published.override} if published.override else {}
     return StepReport(step="release", rows={"releases": 1}, details=details)
 
 

@@ -2,13 +2,19 @@
 
 A metric without a gate informs. A gate whose metric is missing, or is not a number, refuses whatever its severity: what was not
 measured cannot pass, and a misspelt gate must not pass in silence. Only a gate marked `optional` lets its metric be absent (hit
-rates need sessions, which a catalogue may not have). Not done here: measuring (see `measure`) and storing verdicts.
+rates need sessions, which a catalogue may not have). Limits are absolute, or relative to the current release's value; those pass
+where there is no earlier value. `MANDATORY` gates hold for every recipe. Not done here: measuring (see `measure`) and storing
+verdicts.
+
+A relative limit looks one release back: releases that each lose a little less pass one after the other, so a metric that matters
+has an absolute limit too. The earlier interval and the present one are taken as independent, which they are not where both score
+the same sessions: the limit is then more lenient than it had to be, never stricter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +22,23 @@ import pyarrow as pa
 
 from sidlake.tokenizers.errors import GateFailed
 
-__all__ = ["REMEDIES", "Gate", "Metric", "Outcome", "Severity", "Verdict", "judge", "require_pass", "to_table"]
+__all__ = [
+    "MANDATORY",
+    "REMEDIES",
+    "Earlier",
+    "Gate",
+    "Metric",
+    "Outcome",
+    "Severity",
+    "Verdict",
+    "judge",
+    "remedy_for",
+    "require_pass",
+    "to_table",
+]
+
+Earlier = Mapping[tuple[str, int | None], float | None]
+"""Values of the current release by metric and level."""
 
 Severity = Literal["refuse", "warn"]
 Outcome = Literal["pass", "warn", "refuse", "info"]
@@ -25,18 +47,27 @@ _RANK: dict[Outcome, int] = {"info": 0, "pass": 1, "warn": 2, "refuse": 3}
 
 REMEDIES: dict[str, str] = {
     "raw_collision_rate": "use wider or more levels, and look for items whose text is the same",
+    "raw_largest_group_share": "look at the items of the largest group: same or empty text gives the same vector",
     "raw_largest_group": "look at the items of the largest group: same or empty text gives the same vector",
     "raw_leaf_gini": "use wider or more levels, and look for items whose text is the same",
     "unique_share": "published codes must be unique: run the collision resolver on all items, and report this as a bug if it did",
     "level_utilisation": "use narrower levels, or fit on more items; codes that died are revived only while fitting",
+    "level_largest_share": "one code holds most items: look for a collapsed fit, or a direction that dominates the vectors",
+    "level_normalised_entropy": "use narrower levels, or check that a few directions do not dominate the vectors (whiten them)",
     "level_perplexity": "use narrower levels, or check that a few directions do not dominate the vectors (whiten them)",
     "prefix_reconstruction_error": "use wider levels, or fit again on the present items",
     "relative_reconstruction_error": "use wider or more levels, or fit again on the present items: the vectors may have drifted",
     "moved_share": "use wider or more levels, so that fewer items collide",
+    "spill_rate": "use a wider last level, so that a prefix has room for its items",
+    "code_churn_relabelled": "items or vectors changed much since the last generation: train models again, or keep refreshing",
+    "prefix_churn_relabelled": "items or vectors changed much since the last generation: train models again, or keep refreshing",
     "mean_move_cost": "use a wider last level, so that a free code lies nearer",
     "ehr_raw": "the embeddings do not predict what comes next: check the encoder, its text fields and the modality weights",
     "ehr_quantized": "compare with ehr_raw: a wide gap asks for wider or more levels, a low ceiling for better embeddings",
     "ehr_reconstructed": "compare with ehr_quantized: a gap between them is the cost of moving items or of undoing the fusion",
+    "ehr_unmoved": "compare with ehr_quantized: a gap between them is the cost of undoing the fusion",
+    "leaked_session_share": "the generation learned from these events: run retrain, so that sessions ask for what it never saw",
+    "foreign_item_share": "new vectors are unlike those the codebooks were fitted on: if the encoder is the same, run retrain",
 }
 
 
@@ -53,14 +84,18 @@ class Metric:
 class Gate:
     """Limits a metric must keep, bounds included. Without `level` it applies to every level (or the whole SID) measured.
 
-    `severity` is the verdict when a limit is broken. An `optional` gate lets the metric be absent.
-    Raises ValueError without a limit, with one that is not a number, or with minimum > maximum.
+    `max_drop` and `max_rise` are shares of the current release's value: 0.03 lets a value fall by 3 %, and by as much as the two
+    confidence half widths together where the metric has them (``<metric>_ci_half_width``). `severity` is the verdict when a limit
+    is broken. An `optional` gate lets the metric be absent.
+    Raises ValueError without a limit, with one that is not a number, a negative share, or with minimum > maximum.
     """
 
     metric: str
     level: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    max_drop: float | None = None
+    max_rise: float | None = None
     severity: Severity = "refuse"
     optional: bool = False
 
@@ -72,17 +107,31 @@ class Gate:
             msg = f"gate on {self.metric}: severity must be 'refuse' or 'warn', got {self.severity!r}"
             raise ValueError(msg)
         limits = [limit for limit in (self.minimum, self.maximum) if limit is not None]
-        if not limits or any(math.isnan(limit) for limit in limits):
-            msg = f"gate on {self.metric}: give minimum, maximum or both as numbers, got {self.minimum} and {self.maximum}"
+        shares = [share for share in (self.max_drop, self.max_rise) if share is not None]
+        if not (limits or shares) or any(math.isnan(limit) for limit in (*limits, *shares)):
+            given = f"{self.minimum}, {self.maximum}, {self.max_drop} and {self.max_rise}"
+            msg = f"gate on {self.metric}: give minimum, maximum or both as numbers, or max_drop or max_rise, got {given}"
+            raise ValueError(msg)
+        if min(shares, default=0.0) < 0:
+            msg = f"gate on {self.metric}: max_drop and max_rise are shares >= 0, got {self.max_drop} and {self.max_rise}"
             raise ValueError(msg)
         if len(limits) == 2 and limits[0] > limits[1]:
             msg = f"gate on {self.metric}: minimum {self.minimum} exceeds maximum {self.maximum}"
             raise ValueError(msg)
 
 
+MANDATORY: tuple[Gate, ...] = (
+    Gate(metric="unique_share", minimum=1.0),
+    Gate(metric="leaked_session_share", maximum=0.0, optional=True),
+    # The lower end of a 95 % interval: 1 % is expected, 4 new items that all lie far out are the first to be refused.
+    Gate(metric="foreign_item_share", maximum=0.5, optional=True),
+)
+"""Gates of every recipe: what is never right, whatever the catalogue."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What a gate says of a metric: `threshold` is the limit that was broken, else the minimum or, without one, the maximum."""
+    """What a gate says of a metric: `threshold` is the limit that was broken, else the gate's first limit."""
 
     metric: str
     level: int | None
@@ -93,10 +142,23 @@ class Verdict:
     examples: tuple[str, ...] = ()
 
 
-def judge(metrics: Sequence[Metric], gates: Sequence[Gate]) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """The least (or most) that a value may be, and how to say so."""
+
+    at: float
+    is_least: bool
+    words: str
+
+    def broken_by(self, value: float) -> bool:
+        return value < self.at if self.is_least else value > self.at
+
+
+def judge(metrics: Sequence[Metric], gates: Sequence[Gate], *, earlier: Earlier | None = None) -> list[Verdict]:
     """Return one verdict per metric, in order, the strictest of its gates'; then one per gate that found no metric.
 
-    Raises ValueError where two metrics have the same name and level.
+    `earlier` holds the current release's values, its confidence half widths among them. Raises ValueError where two metrics have
+    the same name and level.
 
     >>> judge([Metric(metric="moved_share", value=0.2)], [Gate(metric="moved_share", maximum=0.1)])[0].verdict
     'refuse'
@@ -106,7 +168,11 @@ def judge(metrics: Sequence[Metric], gates: Sequence[Gate]) -> list[Verdict]:
     if repeated:
         msg = f"metrics must differ in name or level, got {', '.join(repeated)} more than once"
         raise ValueError(msg)
-    verdicts = [_strictest(metric, [gate for gate in gates if _applies(gate, metric)]) for metric in metrics]
+    now = {(metric.metric, metric.level): metric.value for metric in metrics}
+    verdicts = [
+        _strictest(metric, [(gate, _limits(gate, metric, now, earlier or {})) for gate in gates if _applies(gate, metric)])
+        for metric in metrics
+    ]
     absent = [gate for gate in gates if not any(_applies(gate, metric) for metric in metrics)]
     return verdicts + [_unmeasured(gate, gate.level, None) for gate in absent]
 
@@ -115,24 +181,42 @@ def _applies(gate: Gate, metric: Metric) -> bool:
     return gate.metric == metric.metric and gate.level in (None, metric.level)
 
 
-def _strictest(metric: Metric, gates: Sequence[Gate]) -> Verdict:
+def _strictest(metric: Metric, gates: Sequence[tuple[Gate, list[_Limit]]]) -> Verdict:
     if not gates:
         return Verdict(metric=metric.metric, level=metric.level, value=metric.value, threshold=None, verdict="info")
-    return max((_verdict(metric, gate) for gate in gates), key=lambda verdict: _RANK[verdict.verdict])
+    return max((_verdict(metric, gate, limits) for gate, limits in gates), key=lambda verdict: _RANK[verdict.verdict])
 
 
-def _verdict(metric: Metric, gate: Gate) -> Verdict:
+def _verdict(metric: Metric, gate: Gate, limits: Sequence[_Limit]) -> Verdict:
     value = metric.value
     if value is None or math.isnan(value):
         return _unmeasured(gate, metric.level, value)
-    threshold = gate.minimum if gate.minimum is not None else gate.maximum
-    outcome: Outcome = "pass"
-    reason = ""
-    if gate.minimum is not None and value < gate.minimum:
-        outcome, threshold, reason = gate.severity, gate.minimum, f"{value:.6g} is below the minimum {gate.minimum:.6g}"
-    elif gate.maximum is not None and value > gate.maximum:
-        outcome, threshold, reason = gate.severity, gate.maximum, f"{value:.6g} is above the maximum {gate.maximum:.6g}"
-    return Verdict(metric=metric.metric, level=metric.level, value=value, threshold=threshold, verdict=outcome, reason=reason)
+    broken = next((limit for limit in limits if limit.broken_by(value)), None)
+    return Verdict(
+        metric=metric.metric,
+        level=metric.level,
+        value=value,
+        threshold=broken.at if broken else next((limit.at for limit in limits), None),
+        verdict=gate.severity if broken else "pass",
+        reason=f"{value:.6g} is {'below' if broken.is_least else 'above'} {broken.words}" if broken else "",
+    )
+
+
+def _limits(gate: Gate, metric: Metric, now: Earlier, earlier: Earlier) -> list[_Limit]:
+    """Return the gate's limits, absolute ones first; those relative to a value that is not there are left out."""
+    limits = [_Limit(gate.minimum, True, f"the minimum {gate.minimum:.6g}")] if gate.minimum is not None else []
+    limits += [_Limit(gate.maximum, False, f"the maximum {gate.maximum:.6g}")] if gate.maximum is not None else []
+    before = earlier.get((metric.metric, metric.level))
+    if before is None or math.isnan(before):
+        return limits
+    width = (f"{metric.metric}_ci_half_width", metric.level)
+    chance = (now.get(width) or 0.0) + (earlier.get(width) or 0.0)
+    for share, sign in ((gate.max_drop, -1), (gate.max_rise, 1)):
+        if share is not None:
+            at = before + sign * max(share * abs(before), chance)
+            allowed = f"{share:.3g} of it" if share * abs(before) >= chance else f"the intervals of both, {chance:.3g} together"
+            limits.append(_Limit(at, sign < 0, f"{at:.6g}: the current release has {before:.6g}, and the gate allows {allowed}"))
+    return limits
 
 
 def _unmeasured(gate: Gate, level: int | None, value: float | None) -> Verdict:
@@ -140,6 +224,11 @@ def _unmeasured(gate: Gate, level: int | None, value: float | None) -> Verdict:
     outcome: Outcome = "info" if gate.optional and value is None else "refuse"
     reason = "not measured" if value is None else "not a number: the metric is undefined for these items"
     return Verdict(metric=gate.metric, level=level, value=value, threshold=threshold, verdict=outcome, reason=reason)
+
+
+def remedy_for(metric: str) -> str:
+    """Return what to try where a gate on `metric` does not pass."""
+    return REMEDIES.get(metric, "check the gate's name and limit in the recipe")
 
 
 def require_pass(verdicts: Iterable[Verdict]) -> None:
@@ -156,13 +245,12 @@ def require_pass(verdicts: Iterable[Verdict]) -> None:
 
 def _line(verdict: Verdict) -> str:
     where = "" if verdict.level is None else f" (level {verdict.level})"
-    remedy = REMEDIES.get(verdict.metric, "check the gate's name and limit in the recipe")
     limit = "none" if verdict.threshold is None else f"{verdict.threshold:.6g}"
-    return f"  {verdict.metric}{where}: {verdict.reason} (limit {limit}); try: {remedy}"
+    return f"  {verdict.metric}{where}: {verdict.reason} (limit {limit}); try: {remedy_for(verdict.metric)}"
 
 
 def to_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Return the verdicts as rows of `sid_quality`, in the order of its columns. NaN values, no reason and no examples become null."""
+    """Return the verdicts as rows of `sid_quality`, in its columns' order. NaN values, no reason and no examples become null."""
     values = [None if v.value is None or math.isnan(v.value) else v.value for v in verdicts]
     return pa.table(
         {
