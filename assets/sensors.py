@@ -5,13 +5,13 @@ out by its digest, and a refresh of unchanged content publishes nothing. A file 
 and publishes nothing; when it is complete its time has changed, and the refresh is asked for again.
 """
 
-import json
-
 import dagster as dg
 
 from sidlake.assets.jobs import refresh
 from sidlake.assets.resources import Settings, SidlakeResource
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
+from sidlake.pipelines.sources import source_files
+from sidlake.tokenizers.errors import SourceError
 from sidlake.warehouse.releases import current
 
 __all__ = ["source_sensor_for"]
@@ -27,12 +27,12 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
     def new_source_files(context: dg.SensorEvaluationContext, sidlake: SidlakeResource) -> dg.SensorResult | dg.SkipReason:
         """Ask for a refresh when a source file of the recipe is new or has changed."""
         recipe = load_recipe(sidlake.recipe)
-        missing = [name for name in recipe.sources if not recipe.source_path(name).is_file()]
-        if missing:
-            return dg.SkipReason(f"no file for source {', '.join(missing)}: {recipe.source_path(missing[0])}")
+        try:
+            seen = _fingerprint(recipe)
+        except SourceError as error:
+            return dg.SkipReason(f"no file for a source: {error}")
         if current(sidlake.open_warehouse()) is None:
             return dg.SkipReason("nothing has been released yet; run the retrain job first")
-        seen = _fingerprint(recipe)
         if seen == context.cursor:
             return dg.SkipReason("no source file has changed")
         # The key holds the files' state: the daemon starts one run per state, even if it dies before it saves the cursor.
@@ -42,5 +42,7 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
 
 
 def _fingerprint(recipe: Recipe) -> str:
-    states = {name: recipe.source_path(name).stat() for name in recipe.sources}
-    return json.dumps({name: [state.st_size, state.st_mtime_ns] for name, state in sorted(states.items())})
+    """Return a digest of each source file's name, size and time; `SourceError` where a source has no file."""
+    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    states = {name: {file: path.stat() for file, path in named.items()} for name, named in files.items()}
+    return digest_of({name: {file: [at.st_size, at.st_mtime_ns] for file, at in named.items()} for name, named in states.items()})

@@ -1,7 +1,8 @@
 """The steps that make semantic IDs: fit the codebooks of a new generation, and assign unique codes to items that have none.
 
 A generation is frozen once published: `refresh` only adds items, encoded with its codebooks and made unique against the SIDs
-that are taken. `retrain` starts a new generation when items, vectors or the tokenizer's settings have changed.
+that are taken. `retrain` starts a new generation when items, vectors or the tokenizer's settings have changed, and names its codes
+after those of the one before (`former_generation`).
 
 Memory: fitting holds a sample of at most `max_fit_rows` vectors; assigning holds 40 bytes per new item and level, and the
 vectors of colliding items only.
@@ -22,6 +23,7 @@ import torch
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
 from sidlake.pipelines.facts import facts_for_fit, facts_of_rows, with_facts
+from sidlake.pipelines.former_generation import aligned_model, former_codes, starting_facts
 from sidlake.pipelines.vectors import as_code_lists, as_codes, as_lists, as_matrix, matrix_for, present_modalities
 from sidlake.tokenizers.append_digit import AppendDigit
 from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
@@ -63,6 +65,8 @@ class EncodeVectors:
 def fit_codebooks(ctx: RunContext) -> StepReport:
     """Fit the tokenizer of a new generation on the fused vectors, in item_id order; a refresh keeps the generation's.
 
+    The report says what share of the items of both generations changed codes, with the codes named anew and without.
+
     Raises:
         FitError: fewer items than codes of a level, or the catalogue lacks what the tokenizer learns from.
     """
@@ -75,7 +79,11 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
     items, x_ND = fused_vectors(ctx)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     facts = facts_for_fit(ctx, items, kind.fit_needs | kind.encode_needs)
-    model = kind.fit(x_ND, config.settings(len(x_ND), device=device), facts=facts)
+    settings_of_fit = config.settings(len(x_ND), device=device)
+    former_NL = former_codes(ctx, items)
+    start = former_NL if config.warm_start else None
+    model = kind.fit(x_ND, settings_of_fit, facts=starting_facts(facts, start, len(settings_of_fit.widths)))
+    model, churn = aligned_model(model, x_ND, facts, former_NL if config.align else None)
     model = AppendDigit.around(model, config.digits) if config.uniqueness == "append" else model
     generation = _next_generation(ctx)
     folder = ctx.warehouse.artifacts_dir / generation
@@ -83,7 +91,8 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
     digest = save_codebook(model, folder / "codebook.safetensors")
     ctx.note(generation=generation, codebook_hash=digest)
     ctx.write("codebooks", _codebook_rows(model, generation))
-    details = {"generation": generation, "kind": model.kind, "widths": list(model.widths), "items": len(x_ND), "device": device}
+    details = {"generation": generation, "kind": config.kind, "widths": list(model.widths), "items": len(x_ND), "device": device}
+    details |= {"start": "cold" if start is None else "warm", **churn}
     return StepReport(step="fit", rows={"codebooks": sum(model.widths)}, details=details)
 
 
@@ -105,11 +114,7 @@ def assign(ctx: RunContext) -> StepReport:
     if published is None:
         ctx.write("semantic_ids", rows, num_levels=len(model.widths))
     else:
-        base = ctx.tables["semantic_ids"]
-        if ctx.warehouse.version("semantic_ids") != base:
-            ctx.warehouse.restore("semantic_ids", base, run_id=ctx.run_id)
-        ctx.tables["semantic_ids"] = ctx.warehouse.append("semantic_ids", rows, run_id=ctx.run_id, num_levels=len(model.widths))
-        ctx.save()
+        ctx.append("semantic_ids", rows, num_levels=len(model.widths))
     moved = int(np.sum(rows.column("moved").to_numpy()))
     details = {"assigned": len(rows), "kept": len(published) if published else 0, "moved": moved}
     return StepReport(step="assign", rows={"semantic_ids": len(rows)}, details=details)

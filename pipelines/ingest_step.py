@@ -1,14 +1,20 @@
-"""The step that ingests: sources to `items`, `interactions` and `rejected_rows`, skipped while file and recipe are the same."""
+"""The step that ingests: sources to `items`, `interactions` and `rejected_rows`, skipped while files and recipe are the same.
+
+Where the files of the base release are all there and unchanged, only new files are read, and what they add is appended
+(`ingest_new`); where one is gone or has changed, or the recipe reads them differently, all are read. Both ways give the same
+rows.
+"""
 
 from __future__ import annotations
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.pipelines.context import RunContext, StepReport
-from sidlake.pipelines.ingest import Ingested, ingest, keep_unchanged
-from sidlake.pipelines.sources import file_digest
-from sidlake.tokenizers.errors import SourceError
+from sidlake.pipelines.ingest import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
+from sidlake.pipelines.ingest_cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
+from sidlake.pipelines.sources import file_digest, source_files
 
 __all__ = ["ingest_sources"]
 
@@ -20,20 +26,64 @@ def ingest_sources(ctx: RunContext) -> StepReport:
         SourceError: a source is missing or damaged. ContractError: too many rows rejected, or nothing left.
     """
     recipe = ctx.recipe
-    digests = {name: _digest(ctx, name) for name in recipe.sources}
-    config = [recipe.sources, recipe.items, recipe.interactions, digests]
+    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
+    whole = {source: digest_of_files(named) for source, named in digests.items()}
+    config = [recipe.sources, recipe.items, recipe.interactions, whole]
     outputs = ["items", "rejected_rows", *(["interactions"] if recipe.interactions else [])]
     if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config):
         return StepReport(step="ingest", skipped=True)
-    result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
+    if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
+        ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
+    result = _only_new(ctx, files, digests) or ingest(recipe, run_id=ctx.run_id, now=ctx.now)
     items = _write_items(ctx, result)
-    if recipe.interactions:
-        ctx.write("interactions", result.interactions)
-    ctx.write("rejected_rows", result.rejected_rows)
-    ctx.note(inputs={name: {"sha256": digest, "path": recipe.sources[name].path} for name, digest in digests.items()})
+    _write_events(ctx, result)
+    _write_rejected(ctx, result)
+    ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name]) for name in files})
+    _remember(ctx, result, digests, whole)
     rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
     rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
-    return StepReport(step="ingest", rows=rows, details={f"rejected_{rule}": count for rule, count in rules.items()})
+    details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
+    return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
+
+
+def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]]) -> Ingested | None:
+    """Return what files that are new since the base release add; None where all files must be read."""
+    known = _recalled(ctx)
+    if known is None or "rejected_rows" not in ctx.tables:
+        return None
+    if any(digests[source].get(name) != digest for source, named in known.digests.items() for name, digest in named.items()):
+        return None
+    new = {source: {n: path for n, path in named.items() if n not in known.digests[source]} for source, named in files.items()}
+    rejected = pl.from_arrow(ctx.read("rejected_rows", ["source", "target", "row", "rule", "value"]))
+    assert isinstance(rejected, pl.DataFrame)
+    events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
+    before = Known(evidence=known.evidence, rows_read=known.rows_read, rejected=rejected, events=events)
+    return ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
+
+
+def _recalled(ctx: RunContext) -> Remembered | None:
+    inputs = ctx.base.inputs if ctx.base else {}
+    if inputs.keys() != ctx.recipe.sources.keys():
+        return None
+    return recall(ctx.warehouse.root / "cache" / "ingest", cache_key(ctx.recipe, _whole(inputs)))
+
+
+def _whole(inputs: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: entry["sha256"] for name, entry in inputs.items()}
+
+
+def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, str]], whole: dict[str, str]) -> None:
+    folder, key = ctx.warehouse.root / "cache" / "ingest", cache_key(ctx.recipe, whole)
+    remember(folder, key, Remembered(digests=digests, rows_read=result.rows_read, evidence=result.evidence))
+    base = {cache_key(ctx.recipe, _whole(ctx.base.inputs))} if ctx.base else set()
+    forget_others(folder, base | {key})
+
+
+def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) -> dict[str, object]:
+    """Return what the release says of a source: its digest and, where it is not one file, the number of files."""
+    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path}
+    return entry if list(digests) == [""] else entry | {"files": len(digests)}
 
 
 def _write_items(ctx: RunContext, result: Ingested) -> pa.Table:
@@ -48,9 +98,28 @@ def _write_items(ctx: RunContext, result: Ingested) -> pa.Table:
     return items
 
 
-def _digest(ctx: RunContext, source: str) -> str:
-    path = ctx.recipe.source_path(source)
-    if not path.is_file():
-        msg = f"source {source}: no file {path}; the recipe's paths start at the recipe's folder"
-        raise SourceError(msg, path=str(path))
-    return file_digest(path)
+def _write_events(ctx: RunContext, result: Ingested) -> None:
+    if ctx.recipe.interactions is None:
+        return
+    if not result.adds:
+        ctx.write("interactions", result.interactions)
+    elif len(result.interactions):
+        ctx.append("interactions", result.interactions)
+
+
+def _write_rejected(ctx: RunContext, result: Ingested) -> None:
+    """Write the rejections: all, or those of new files beside the standing ones, without such as an item's that has a text now."""
+    if not result.adds:
+        ctx.write("rejected_rows", result.rejected_rows)
+        return
+    if len(result.settled):
+        before = pl.from_arrow(ctx.read("rejected_rows"))
+        assert isinstance(before, pl.DataFrame)
+        of_items = (pl.col("target") == "items") & (pl.col("rule") == "empty_text")
+        gone = before.filter(of_items).join(result.settled, on=["source", "row"], how="semi")
+        if len(gone):
+            standing = before.join(gone, on=["source", "row", "target"], how="anti").to_arrow().cast(result.rejected_rows.schema)
+            ctx.write("rejected_rows", pa.concat_tables([standing, result.rejected_rows]))
+            return
+    if len(result.rejected_rows):
+        ctx.append("rejected_rows", result.rejected_rows)

@@ -62,7 +62,7 @@ def test_the_same_state_has_the_same_key_so_that_a_lost_cursor_starts_no_second_
 
 def test_a_missing_file_is_named_and_asks_for_nothing(shop):
     (shop.folder / "items.parquet").unlink()
-    assert "no file for source items" in tick(shop).skip_message
+    assert "no file for a source: source items" in tick(shop).skip_message
 
 
 def test_before_the_first_release_the_sensor_waits_for_retrain(tmp_path):

@@ -1,0 +1,80 @@
+"""What a run remembers of the files it has read, so that the next one reads new files only.
+
+One folder per set of files, named by the digest of their content and of the recipe's settings that decide what they become: the
+digests of the release that is current lead to it, so it cannot be of other files. It is a cache: it may be deleted at any time,
+after a rollback it may be that of a later release, and whoever does not find it reads all files. The last two are kept: the base
+release's and the run's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from sidlake.pipelines.recipe import Recipe, digest_of
+
+__all__ = ["Remembered", "cache_key", "digest_of_files", "forget_others", "recall", "remember"]
+
+_VERSION = 1
+"""Raise it when what is remembered, or what a file becomes, changes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remembered:
+    """Digest of each file by source and name, rows read of each file by target and name, and the evidence of all files."""
+
+    digests: Mapping[str, Mapping[str, str]]
+    rows_read: Mapping[str, Mapping[str, int]]
+    evidence: pl.DataFrame
+
+
+def digest_of_files(digests: Mapping[str, str]) -> str:
+    """Return one digest for the files of a source: that of its only file, or one over names and digests.
+
+    >>> digest_of_files({"": "ab"})
+    'ab'
+    """
+    if list(digests) == [""]:
+        return digests[""]
+    return hashlib.sha256("".join(f"{name}\n{digest}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()
+
+
+def cache_key(recipe: Recipe, digests: Mapping[str, str]) -> str:
+    """Return the name under which is remembered what `recipe` made of sources with these digests."""
+    sources = {name: (source.format, source.rules) for name, source in recipe.sources.items()}
+    return digest_of(_VERSION, sources, recipe.items, recipe.interactions, dict(digests))[:32]
+
+
+def remember(folder: Path, key: str, what: Remembered) -> None:
+    """Write `what` under `folder`; a torn entry is impossible (written beside, then renamed)."""
+    target, beside = folder / key, folder / f".{key}-{uuid.uuid4().hex}"
+    if target.exists():
+        return
+    beside.mkdir(parents=True)
+    what.evidence.write_parquet(beside / "evidence.parquet")
+    (beside / "files.json").write_text(json.dumps({"digests": what.digests, "rows_read": what.rows_read}), encoding="utf-8")
+    beside.rename(target)
+
+
+def recall(folder: Path, key: str) -> Remembered | None:
+    """Return what is remembered under `key`, None where nothing is."""
+    files = folder / key / "files.json"
+    if not files.exists():
+        return None
+    found = json.loads(files.read_text(encoding="utf-8"))
+    evidence = pl.read_parquet(folder / key / "evidence.parquet")
+    return Remembered(digests=found["digests"], rows_read=found["rows_read"], evidence=evidence)
+
+
+def forget_others(folder: Path, keep: set[str]) -> None:
+    """Delete all entries but those of `keep`."""
+    for entry in folder.iterdir() if folder.exists() else ():
+        if entry.name not in keep:
+            shutil.rmtree(entry)
