@@ -27,6 +27,7 @@ KINDS = {
     "product": ("product", "Product"),
     "qinco": ("qinco", "QINCo"),
     "random_index": ("random_index", "RandomIndex"),
+    "relabelled": ("relabelled", "Relabelled"),
     "residual_kmeans": ("residual_kmeans", "ResidualKMeans"),
     "residual_vq": ("residual_vq", "ResidualVQ"),
     "rq_vae": ("rq_vae", "RQVAE"),
