@@ -195,6 +195,8 @@ class TokenizerConfig:
         options: the kind's own settings: the other fields of its config class.
         uniqueness: strategy of `sidlake.tokenizers.uniqueness`; ``none`` leaves collisions and cannot be published.
         digits: width of the level that ``append`` adds.
+        align: name the codes of a new generation so that as many items as possible keep theirs.
+        warm_start: start the fit of a new generation from the SIDs of the one before; the first one starts cold.
     """
 
     kind: str = "residual_kmeans"
@@ -205,10 +207,16 @@ class TokenizerConfig:
     options: dict[str, Any] = field(default_factory=dict)
     uniqueness: Uniqueness = "reassign"
     digits: int = 256
+    align: bool = True
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             msg = f"tokenizer.kind must be one of {sorted(KINDS)}, got {self.kind!r}"
+            raise RecipeError(msg)
+        if self.warm_start and not tokenizer_class(self.kind).warm_starts:
+            able = [kind for kind in sorted(KINDS) if tokenizer_class(kind).warm_starts]
+            msg = f"tokenizer.warm_start: kind {self.kind} cannot start from codes of the generation before; {', '.join(able)} can"
             raise RecipeError(msg)
         own = {"widths", "seed", "max_fit_rows", "device"} & set(self.options)
         if own:

@@ -62,6 +62,7 @@ def test_the_digest_does_not_depend_on_where_the_recipe_lies(tmp_path):
         (MINIMAL.replace('column = "name"', 'column = "name", pick = "latest"'), "needs order_by"),
         (MINIMAL.replace('column = "name"', 'column = "name", pick = "newest"'), r"items.title.pick must be one of \['only'"),
         (MINIMAL + "[tokenizer]\nwidths = [8, true]", r"tokenizer.widths\[1\] must be int, got True"),
+        (MINIMAL + "[tokenizer]\nkind = 'product'\nwarm_start = true", "product cannot start .* beam_kmeans, residual_kmeans can"),
         (MINIMAL + "[[gates]]\nmetric = 'raw_leaf_gini'", "give minimum, maximum or both"),
         (MINIMAL + "[encoders.fusion.image]\nweight = 1.0", r"modalities \['image'\] must be a non-empty subset of \['text'\]"),
         (MINIMAL + "[encoders]\nfuse = { kind = 'glue' }", r"encoders.fuse.kind must be one of \['concat', 'plain'"),

@@ -16,6 +16,7 @@ from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.kmeans import _as_integers, _distances_from, _integer_distances, fit_kmeans, sums_by_code
 from sidlake.tokenizers.nearest import nearest_codes, squared_distances_f64
 from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+from sidlake.tokenizers.tokenizer import ItemFacts
 
 
 def clustered(n=1200, d=16, k=40, noise=0.3, seed=0):
@@ -237,3 +238,63 @@ def test_default_widths_follow_the_number_of_items(num_items, width):
 
 def test_default_widths_leave_room_for_four_times_the_items():
     assert all(np.prod(default_widths(num_items), dtype=object) >= 4 * num_items for num_items in [*range(2, 3000), 10**6, 10**9])
+
+
+def warm_facts(former_codes):
+    return ItemFacts(former_codes_NL=np.asarray(former_codes, dtype=np.int32))
+
+
+def test_a_warm_start_begins_at_the_means_of_the_former_codes():
+    # Two pairs of points; whichever pair had the code 1 keeps it, and the residuals' codes likewise.
+    x = np.array([[0.0], [1.0], [10.0], [11.0]], dtype=np.float32)
+    former = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
+    config = ResidualKMeansConfig(widths=(2, 2))
+    for codes in (former, 1 - former):
+        model = ResidualKMeans.fit(x, config, facts=warm_facts(codes))
+        assert model.encode(x).tolist() == codes.tolist()
+        assert model.centroids[0][codes[:, 0], 0].tolist() == [0.5, 0.5, 10.5, 10.5]
+
+
+def test_a_warm_start_keeps_codes_that_a_rotated_space_would_renumber():
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((8, 6))[rng.integers(8, size=600)] * 3 + rng.standard_normal((600, 6))).astype(np.float32)
+    config = ResidualKMeansConfig(widths=(8, 8))
+    former = ResidualKMeans.fit(x, config).encode(x)
+    rotated = (x @ np.linalg.qr(rng.standard_normal((6, 6)))[0]).astype(np.float32)
+    anew = ResidualKMeansConfig(widths=(8, 8), seed=1)
+    kept_warm = (ResidualKMeans.fit(rotated, anew, facts=warm_facts(former)).encode(rotated) == former).mean()
+    kept_cold = (ResidualKMeans.fit(rotated, anew).encode(rotated) == former).mean()
+    assert kept_warm > 0.9
+    assert kept_cold < 0.5
+
+
+def test_rows_and_levels_without_a_former_code_start_cold_and_all_codes_are_used():
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((300, 4)).astype(np.float32)
+    config = ResidualKMeansConfig(widths=(8, 8))
+    none = np.full((300, 2), -1)
+    cold = ResidualKMeans.fit(x, config)
+    assert np.array_equal(ResidualKMeans.fit(x, config, facts=warm_facts(none)).centroids[0], cold.centroids[0])
+    some = none.copy()
+    some[:40, 0] = np.arange(40) % 11  # three codes beyond the width, and no code of the second level
+    model = ResidualKMeans.fit(x, config, facts=warm_facts(some))
+    assert all(counts.all() for counts in model.counts)
+    few = none.copy()
+    few[:2] = 3  # all but one code are copies of it, and find rows of their own
+    assert all(counts.all() for counts in ResidualKMeans.fit(x, config, facts=warm_facts(few)).counts)
+
+
+def test_a_warm_start_follows_its_rows_when_they_are_taken_in_another_order():
+    rng = np.random.default_rng(7)
+    x, codes = rng.standard_normal((200, 4)).astype(np.float32), rng.integers(-1, 8, (200, 2))
+    config, order = ResidualKMeansConfig(widths=(8, 8), max_fit_rows=150), rng.permutation(200)
+    one = ResidualKMeans.fit(x, config, facts=warm_facts(codes))
+    place = np.argsort(order)
+    two = ResidualKMeans.fit(x[order], config, facts=warm_facts(codes[order]), order_N=place)
+    assert all(np.array_equal(a, b) for a, b in zip(one.centroids, two.centroids, strict=True))
+
+
+def test_former_codes_of_other_rows_or_levels_are_refused():
+    x = np.zeros((4, 2), dtype=np.float32)
+    with pytest.raises(ValueError, match=r"former codes must have shape \(4, 2\), one row per vector, got \(4, 3\)"):
+        ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(2, 2)), facts=warm_facts(np.zeros((4, 3))))

@@ -194,4 +194,5 @@ def _of_rows(facts: ItemFacts, rows: Int64Array, num_rows: int) -> ItemFacts:
         categories_N=None if facts.categories_N is None else [facts.categories_N[row] for row in rows.tolist()],
         pairs_P2=pairs_P2,
         collaborative_NC=None,
+        former_codes_NL=None,
     )

@@ -56,9 +56,18 @@ class KMeans:
 
 
 def fit_kmeans(
-    x_ND: Float32Array, num_codes: int, *, rng: np.random.Generator, max_iterations: int, tolerance: float, device: str = "cpu"
+    x_ND: Float32Array,
+    num_codes: int,
+    *,
+    rng: np.random.Generator,
+    max_iterations: int,
+    tolerance: float,
+    device: str = "cpu",
+    start_KD: Float32Array | None = None,
 ) -> KMeans:
     """Return `num_codes` centroids of the rows, in float32; needs at least `num_codes` finite rows.
+
+    With `start_KD` the iterations start from these centroids instead of greedy k-means++; copies of one are revived elsewhere.
 
     With more than 128 rows per code, 32 % of `max_iterations` run on a quarter of the rows (64 per code at least), then 8 % on
     all. Both stop when the centroids' summed squared shift is at most `tolerance` × the mean variance per dimension (the rule of
@@ -67,7 +76,8 @@ def fit_kmeans(
     """
     num_iterations, num_sampled = 0, max(_COARSE_ROWS_PER_CODE * num_codes, len(x_ND) // 4)
     many = num_sampled <= len(x_ND) // 2
-    centroids = _best_start(x_ND, num_codes, rng, rows_per_code=_SEED_ROWS_PER_CODE // 2 if many else _SEED_ROWS_PER_CODE)
+    rows_per_code = _SEED_ROWS_PER_CODE // 2 if many else _SEED_ROWS_PER_CODE
+    centroids = _best_start(x_ND, num_codes, rng, rows_per_code=rows_per_code) if start_KD is None else start_KD
     limit = tolerance * _mean_variance(x_ND)
     if many:
         sampled = x_ND[_sample(len(x_ND), num_sampled, rng)]

@@ -3,8 +3,11 @@
 Residuals are true residuals, never normalised, so the sum of a SID's centroids is a reconstruction of the vector (GRID normalises
 before each level, which gives that up; RQ-Kmeans of OneRec does as here). A row's codes depend on that row and the codebooks
 alone: no batch mates, no device, no thread count. Fitting gives the same codebooks for the same rows in the same order; pass
-`order_N` to make it independent of how the rows happen to lie. Not done here: making SIDs unique (see `collisions`), storing (see
-`codebook`).
+`order_N` to make it independent of how the rows happen to lie.
+
+A warm start begins each level where the generation before left it: at the means, in the new vectors, of the rows that had each
+code. Not at the centroids of that generation: behaviour and fusion are learned anew, so the same numbers lie elsewhere in another
+space. Not done here: making SIDs unique (see `collisions`), storing (see `codebook`).
 
 Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 """
@@ -20,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidlake.tokenizers.errors import FitError
-from sidlake.tokenizers.kmeans import fit_kmeans
+from sidlake.tokenizers.kmeans import fit_kmeans, sums_by_code
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, ResidualIndex
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
@@ -94,6 +97,7 @@ class ResidualKMeans(Tokenizer):
     """
 
     kind = "residual_kmeans"
+    warm_starts = True
     config_type = ResidualKMeansConfig
 
     def __init__(self, centroids: Sequence[Float32Array], counts: Sequence[Int64Array], config: ResidualKMeansConfig) -> None:
@@ -136,9 +140,11 @@ class ResidualKMeans(Tokenizer):
 
         `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows
         (and their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
+        With ``facts.former_codes_NL`` the levels start from them; a level in which no row has a former code starts cold.
         Memory: 6 bytes per value of the rows fitted, at most `max_fit_rows` of them, and 250 MB for the start.
         """
-        residual = _fit_rows(x_ND, config, order_N)
+        residual, order = _fit_rows(x_ND, config, order_N)
+        former_NL = _former_codes(facts, len(np.asarray(x_ND)), len(config.widths))
         centroids, counts = [], []
         for level, width in enumerate(config.widths):
             fitted = fit_kmeans(
@@ -148,6 +154,7 @@ class ResidualKMeans(Tokenizer):
                 max_iterations=config.max_iterations,
                 tolerance=config.tolerance,
                 device=config.device,
+                start_KD=None if former_NL is None else _warm_start(residual, former_NL[order, level], width),
             )
             centroids.append(fitted.centroids_KD)
             counts.append(fitted.counts_K)
@@ -207,8 +214,29 @@ def _subtract(x_ND: Float32Array, centroids_KD: Float32Array, codes_N: Int32Arra
         x_ND[part] -= centroids_KD[codes_N[part]]
 
 
-def _fit_rows(x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None) -> Float32Array:
-    """Return a copy of the rows to fit on, in the stated order, checked."""
+def _former_codes(facts: ItemFacts | None, num_rows: int, num_levels: int) -> Int32Array | None:
+    former_NL = None if facts is None else facts.former_codes_NL
+    if former_NL is not None and former_NL.shape != (num_rows, num_levels):
+        msg = f"former codes must have shape {(num_rows, num_levels)}, one row per vector, got {former_NL.shape}"
+        raise ValueError(msg)
+    return former_NL
+
+
+def _warm_start(x_ND: Float32Array, former_N: Int32Array, width: int) -> Float32Array | None:
+    """Return the mean of the rows of each former code, and copies of one for codes without; None where no row has a code."""
+    codes_N = np.where((former_N >= 0) & (former_N < width), former_N, width).astype(np.int32)
+    counts_K = np.bincount(codes_N, minlength=width + 1)[:width]
+    if not counts_K.any():
+        return None
+    means_KD = (sums_by_code(x_ND, codes_N, width + 1)[:width] / np.maximum(counts_K, 1)[:, None]).astype(np.float32)
+    means_KD[counts_K == 0] = means_KD[counts_K.argmax()]
+    return means_KD
+
+
+def _fit_rows(
+    x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None
+) -> tuple[Float32Array, npt.NDArray[np.integer[Any]]]:
+    """Return a copy of the rows to fit on, in the stated order, checked, and their numbers in that order."""
     x = np.asarray(x_ND)
     if x.ndim != 2 or x.shape[1] < 1:
         msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
@@ -230,4 +258,4 @@ def _fit_rows(x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.Ar
         num_bad = int((~finite).sum())
         msg = f"{num_bad} of {len(rows)} vectors hold NaN or infinity, the first is row {order[~finite].min()}: remove them"
         raise FitError(msg, rows=num_bad)
-    return rows
+    return rows, order

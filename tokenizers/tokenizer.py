@@ -54,6 +54,8 @@ class ItemFacts:
         pairs_P2: int64, rows of two items that the same user took, each pair as often as it happened; known to fits only.
         pairs_window: The first and the last instant of the events behind `pairs_P2`, as ISO 8601, or None; artifacts record it.
         collaborative_NC: float32, vectors of behaviour, zeros where an item has none; known to fits only.
+        former_codes_NL: int32, the codes that the items have in the generation before, −1 where they have none; known to the fits
+            of kinds with `warm_starts` that are to start from them.
     """
 
     item_hashes_N: npt.NDArray[np.uint64] | None = None
@@ -62,6 +64,7 @@ class ItemFacts:
     pairs_P2: Int64Array | None = None
     pairs_window: tuple[str, str] | None = None
     collaborative_NC: Float32Array | None = None
+    former_codes_NL: Int32Array | None = None
 
     def require(self, names: frozenset[str], kind: str) -> None:
         """Raise `FitError` where one of `names` is None: the tokenizer `kind` cannot do without."""
@@ -80,6 +83,7 @@ class Tokenizer(ABC):
         ordered: Whether a code refines the codes before it; False for parallel codes, whose prefixes mean nothing.
         fit_needs: Names of the `ItemFacts` without which `fit` raises.
         encode_needs: Names of the `ItemFacts` without which `encode` raises.
+        warm_starts: Whether `fit` starts from `ItemFacts.former_codes_NL` where they are given; other kinds ignore them.
         config_type: The class of `config`, a frozen dataclass.
     """
 
@@ -87,6 +91,7 @@ class Tokenizer(ABC):
     ordered: bool = True
     fit_needs: ClassVar[frozenset[str]] = frozenset()
     encode_needs: frozenset[str] = frozenset()
+    warm_starts: ClassVar[bool] = False
     config_type: ClassVar[type[Any]]
 
     config: Any
