@@ -150,10 +150,13 @@ def report(
 
     Example: sidlake report r000003 --against r000001 -o report.html
     """
-    from sidlake.pipelines.recipe import load_recipe
-    from sidlake.pipelines.report_step import write_report
+    from sidlake.pipelines.report_file import write_report
 
-    root = load_recipe(recipe).folder if recipe else None
+    root = None
+    if recipe:
+        from sidlake.pipelines.recipe import load_recipe  # imports torch, which a report does without
+
+        root = load_recipe(recipe).folder
     about = write_report(open_warehouse(warehouse), release, against=against, root=root, output=output)
     if as_json:
         print_json(about)

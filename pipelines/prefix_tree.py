@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 __all__ = ["Prefix", "distinctive_words", "prefix_tree", "word_shares"]
 
-_SAMPLE = 60  # titles of a prefix that its words are taken from
+_SAMPLE = 40  # titles of a prefix that its words are taken from
 _NUM_WORDS = 4
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _FAMILIAR = frozenset({"and", "the", "for", "with", "set", "of", "from"})

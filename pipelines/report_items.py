@@ -22,23 +22,21 @@ from sidlake.tokenizers.semantic_id import format_sids
 __all__ = ["Pictures", "moved_items", "tree_of_items"]
 
 _PICTURE_SIZE = 32
-_PICTURE_BYTES = 1_000_000  # of all pictures together, as data URIs
+_PICTURE_BYTES = 1_200_000  # of all pictures together, as data URIs
 _MAX_PIXELS = 50_000_000
+_MOVED_OPEN = 10  # moved items shown at once
 _STRIP = 5  # pictures beside a prefix
 
 
 class Pictures:
-    """The thumbnails of a page: style rules that tags refer to by number, until they are a megabyte together."""
+    """The thumbnails of a page: style rules that tags refer to by number, of some items only where all would be too many bytes."""
 
     def __init__(self, items: Mapping[int, Item]) -> None:
-        self._items = items
-        self._uris: dict[int, str] = {}
-        left = _PICTURE_BYTES
-        for row, item in sorted(items.items()):
-            uri = _thumbnail(item.picture) if item.picture is not None and left > 0 else ""
-            if uri and len(uri) <= left:
-                self._uris[row] = uri
-                left -= len(uri)
+        found = {row: _thumbnail(item.picture) for row, item in sorted(items.items()) if item.picture is not None}
+        uris = [(row, uri) for row, uri in found.items() if uri]
+        fitting = min(1.0, _PICTURE_BYTES / max(1, sum(len(uri) for _, uri in uris)))
+        kept = np.linspace(0, len(uris) - 1, int(len(uris) * fitting)).astype(int).tolist()
+        self._uris = dict(uris[place] for place in kept)
 
     def style(self) -> str:
         """Return the rules, one per picture."""
@@ -86,14 +84,16 @@ def tree_of_items(report: Report, pictures: Pictures) -> str:
 
 def moved_items(moved: tuple[Moved, ...], pictures: Pictures, rows: Mapping[str, int]) -> str:
     """Return who moved from which SID to which, and by how much; `rows` gives the row of an item_id."""
-    lines = "".join(
+    lines = [
         f"<div class=moved><div>{pictures.tag(rows[one.item.item_id])}{_titled(one.item)}</div>"
         f"<div>wanted <span class=sid>{text(one.wanted)}</span>, which belongs to {_holder(one)}</div>"
         f"<div>got <span class=sid>{text(one.item.sid)}</span></div>"
         f"<div>{one.distance_wanted:.2f} → {one.distance:.2f}</div></div>"
         for one in moved
-    )
-    return f"<div>{lines}</div>"
+    ]
+    more = lines[_MOVED_OPEN:]
+    folded = f"<details><summary>{len(more)} more</summary>{''.join(more)}</details>" if more else ""
+    return "".join(lines[:_MOVED_OPEN]) + folded
 
 
 def _holder(one: Moved) -> str:

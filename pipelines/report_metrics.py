@@ -21,20 +21,25 @@ _VERDICTS = ("refuse", "warn", "pass", "info")
 _WORDS = {"refuse": "refused", "warn": "warning", "pass": "passed", "info": ""}
 
 
-def grouped_metrics(metrics: Sequence[Judged]) -> str:
-    """Return the metrics under the question that their group answers, each group folded; empty without metrics."""
-    by_group = {group: [one for one in metrics if reading_of(one.metric).group == group] for group in (*GROUPS, "")}
+def grouped_metrics(every: Sequence[Judged]) -> str:
+    """Return the metrics without a limit under the question that their group answers, each group folded; empty without metrics."""
+    by_group = {
+        group: [one for one in every if not one.is_judged and reading_of(one.metric).group == group] for group in (*GROUPS, "")
+    }
     return "".join(
-        f"<details class=group><summary>{GROUPS.get(group, 'Others')}</summary>{metric_rows(of)}</details>"
+        f"<details class=group><summary>{GROUPS.get(group, 'Others')}</summary>{metric_rows(of, every)}</details>"
         for group, of in by_group.items()
         if of
     )
 
 
-def metric_rows(metrics: Sequence[Judged]) -> str:
-    """Return a row per metric, all its levels in one; half widths of intervals stand beside the value they belong to."""
-    names = {one.metric for one in metrics}
-    halves = {(one.metric.removesuffix(_HALF_WIDTH), one.level): one.value for one in metrics if one.metric.endswith(_HALF_WIDTH)}
+def metric_rows(metrics: Sequence[Judged], every: Sequence[Judged]) -> str:
+    """Return a row per metric, all its levels in one; half widths of intervals stand beside the value they belong to.
+
+    `every` are the metrics of the release, which have the half widths.
+    """
+    names = {one.metric for one in every}
+    halves = {(one.metric.removesuffix(_HALF_WIDTH), one.level): one.value for one in every if one.metric.endswith(_HALF_WIDTH)}
     shown = [one for one in metrics if not (one.metric.endswith(_HALF_WIDTH) and one.metric.removesuffix(_HALF_WIDTH) in names)]
     return "".join(_row(list(of), halves) for _, of in groupby(shown, key=lambda one: one.metric))
 
@@ -76,7 +81,7 @@ def _limits(levels: Iterable[Judged]) -> str:
 
 def _limit(one: Judged) -> str:
     """Return the limit in words; which side it is on follows from the verdict."""
-    shown = number(one.threshold, reading_of(one.metric).unit)
+    shown = number(one.threshold, reading_of(one.metric).unit).replace(".0%", "%")
     if one.value is None or one.threshold is None or one.value == one.threshold or one.verdict == "info":
         return f"limit {shown}"
     return f"{'at least' if (one.value > one.threshold) == (one.verdict == 'pass') else 'at most'} {shown}"
@@ -100,11 +105,13 @@ def _reasons(levels: Iterable[Judged]) -> str:
 def _history(levels: Sequence[Judged]) -> str:
     """Return what the values were in the release compared with, and a line over all releases where there are several."""
     unit = reading_of(levels[0].metric).unit
-    before = [one.before for one in levels]
-    same = all(one.before == one.value for one in levels)
-    was = "as before" if same else f"before: {', '.join(number(value, unit) for value in before)}"
-    known = f"<span class=soft>{was}</span>" if any(value is not None for value in before) else ""
-    return known + _line(levels)
+    if all(one.before is None for one in levels):
+        was = "no earlier value"
+    elif all(one.before == one.value for one in levels):
+        was = "as before"
+    else:
+        was = f"before: {', '.join(number(one.before, unit) for one in levels)}"
+    return f"<span class=soft>{was}</span>{_line(levels)}"
 
 
 def _line(levels: Sequence[Judged]) -> str:
@@ -112,7 +119,7 @@ def _line(levels: Sequence[Judged]) -> str:
     limits = sorted({one.threshold for one in levels if one.threshold is not None})
     known = [value for one in levels for _, value in one.history if value is not None]
     releases = [release for release, _ in levels[0].history]
-    if len(known) < 2 * len(levels) or len(releases) < 2:
+    if len(releases) < 2 or len(known) < 2:
         return ""
     low, high = min(known + limits), max(known + limits)
 

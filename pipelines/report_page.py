@@ -37,6 +37,7 @@ _SECTIONS = {
     "origin": "Where this comes from",
 }
 _RATES = {"vectors\n(ceiling)": "ehr_raw", "nearest\nSIDs": "ehr_quantized", "published\nSIDs": "ehr_reconstructed"}
+_BUCKETS = ("rarest", "rare", "popular", "most\npopular")
 
 
 def page_of(report: Report) -> str:
@@ -109,7 +110,7 @@ def _facts(report: Report) -> str:
 
 
 def _judged(report: Report) -> str:
-    rows = metric_rows([one for one in report.metrics if one.is_judged])
+    rows = metric_rows([one for one in report.metrics if one.is_judged], report.metrics)
     return rows or "<p>The recipe sets no limits; add some under <code>[[gates]]</code>.</p>"
 
 
@@ -117,7 +118,7 @@ def _others(report: Report) -> str:
     about = (
         "Measured and kept in <code>sid_quality</code>, without a limit. Several values are those of the levels, coarse to fine."
     )
-    rows = grouped_metrics([one for one in report.metrics if not one.is_judged])
+    rows = grouped_metrics(report.metrics)
     return f"<p class=soft>{about}</p>{rows}" if rows else "<p>There are none.</p>"
 
 
@@ -151,11 +152,12 @@ def _by_popularity(values: Mapping[str, float | None]) -> str:
     names = [name for name in ("cold", *(f"popularity_{number}" for number in range(1, 10))) if f"ehr_raw_{name}" in values]
     if not names:
         return ""
-    words = {"cold": "new", "popularity_1": "rarest", names[-1]: "most\npopular"}
+    buckets = [name for name in names if name != "cold"]
+    words = {"cold": "new"} | dict(zip(buckets, _BUCKETS if len(buckets) == len(_BUCKETS) else buckets, strict=True))
     series = {
         title: [
             Rate(
-                label=f"{words.get(name, '·')}\n{values.get(f'ehr_num_sessions_{name}') or 0:,.0f}",
+                label=f"{words[name]}\n{values.get(f'ehr_num_sessions_{name}') or 0:,.0f}",
                 value=values[f"{metric}_{name}"],
             )
             for name in names

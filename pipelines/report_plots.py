@@ -26,7 +26,7 @@ __all__ = ["Rate", "collision_chart", "hit_rate_chart", "level_heat_map"]
 _WIDTH = 5.0  # inches: 480 pixels on a page
 _CELLS = 128  # columns of a heat map: wider levels put several codes in one
 _BEFORE, _AFTER, _GREY, _FLOOR = "#c2410c", "#1d4ed8", "#6b7280", "#4b5563"
-_SIZES = ("1", "2", "3", "4", "5 to 9", "10 to 19", "20+")
+_SIZES = ("1", "2", "3", "4", "5-9", "10-19", "20+")
 _BOUNDS = (1, 2, 3, 4, 5, 10, 20, np.inf)
 
 
@@ -96,12 +96,12 @@ def hit_rate_chart(series: Mapping[str, Sequence[Rate]], *, floor: float | None 
     width = 0.84 / len(series)
     for place, (name, rates) in enumerate(series.items()):
         at = np.arange(len(rates)) + (place - (len(series) - 1) / 2) * width
-        _bars(axis, at, width, name, rates, (_GREY, _AFTER, _BEFORE)[place % 3])
+        _bars(axis, at, width, name if len(series) > 1 else "_nolegend_", rates, (_GREY, _AFTER, _BEFORE)[place % 3])
     labels = [rate.label for rate in next(iter(series.values()))]
     if floor is not None:
         axis.axhline(floor, color=_FLOOR, linestyle="--", linewidth=1, label=f"by chance: {floor:.1%}")
     axis.set_xticks(np.arange(len(labels)), labels, fontsize=9)
-    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axis.set_ylabel("hit rate")
     axis.margins(y=0.2)
     axis.set_ylim(bottom=0)
