@@ -81,10 +81,22 @@ def test_time_travel_shows_each_releases_own_sids(warehouse):
         query(warehouse, "FROM semantic_ids_at('r000009')")
 
 
-def test_changes_name_the_releases_and_both_sids(warehouse):
+def test_changes_lead_from_the_last_release_of_the_former_generation_to_the_current_one(warehouse):
     rows = _rows(warehouse, "FROM sid_changes ORDER BY item_id")
-    assert rows[0] == ("item '000\"", "r000002", "r000001", "<a_0><b_0><c_0>", "<a_0><b_0><c_1>")
-    assert {row[1] for row in rows} == {"r000002"}
+    assert rows[0] == ("item '000\"", "r000001", "g1", "<a_0><b_0><c_0>", "r000003", "g2", "<a_0><b_0><c_1>")
+    assert len(rows) == 12  # of fifteen: the other three are new
+
+
+def test_the_first_generation_has_no_changes_and_a_rollback_leads_back(tmp_path):
+    warehouse = Warehouse.create_or_open(tmp_path / "two")
+    publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 12)), expected_parent=None)
+    publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 13)), expected_parent="r000001")
+    assert query(warehouse, "FROM sid_changes").num_rows == 0
+    second = SAMPLE.draft(SAMPLE.write(warehouse, 12, skip=1, generation="g2"), generation="g2")
+    publish(warehouse, second, expected_parent="r000002")
+    rollback(warehouse, "r000001", "test")
+    rows = _rows(warehouse, "SELECT old_release, old_generation, new_release, new_generation, count(*) FROM sid_changes GROUP BY ALL")
+    assert rows == [("r000003", "g2", "r000004", "g1", 12)]
 
 
 def test_quality_history_has_every_release(warehouse):

@@ -50,7 +50,7 @@ _ABOUT = {
     "vacuumed": "releases whose files are gone; the views of history leave them out",
     "items_with_sids": "items joined with their SIDs",
     "quality_history": "the quality metrics of every release",
-    "sid_changes": "items whose SID differs from the one in the release before",
+    "sid_changes": "old and new SID of items that the current generation gave another than the last release of the former one",
 }
 
 
@@ -122,7 +122,7 @@ def statements(warehouse: Warehouse) -> list[str]:
         "items_with_sids": "SELECT i.*, s.* EXCLUDE (item_id) FROM items i JOIN semantic_ids s USING (item_id)",
         **_trained_views(warehouse),
         "quality_history": _QUALITY_HISTORY.format(quality=_over_releases(warehouse, "sid_quality", releases)),
-        "sid_changes": _SID_CHANGES,
+        "sid_changes": _sid_changes(warehouse, releases),
     }
     return [
         *_history_statements(warehouse, releases),
@@ -150,12 +150,6 @@ _QUALITY_HISTORY = (
 
 _IN_FORCE = "QUALIFY number = max(number) OVER (PARTITION BY name) AND release_id IS NOT NULL"
 
-_SID_CHANGES = (
-    "SELECT n.item_id, r.release_id, r.parent AS previous_release, o.sid AS old_sid, n.sid AS new_sid FROM releases r "
-    "JOIN history.all_semantic_ids n ON n.release_id = r.release_id "
-    "JOIN history.all_semantic_ids o ON o.release_id = r.parent AND o.item_id = n.item_id WHERE o.sid <> n.sid"
-)
-
 
 def _history_statements(warehouse: Warehouse, releases: list[Release]) -> list[str]:
     """Return what the schema ``history`` holds: which release names which file, and its `semantic_ids`."""
@@ -175,11 +169,6 @@ def _history_statements(warehouse: Warehouse, releases: list[Release]) -> list[s
             f"{_released(warehouse, 'semantic_ids', release)}"
             for release in releases
         ),
-        "CREATE OR REPLACE VIEW history.all_semantic_ids AS SELECT f.release_id, s.item_id, s.sid "
-        f"FROM ({_over_releases(warehouse, 'semantic_ids', releases)}) s "
-        "JOIN history.release_files f ON f.table_name = 'semantic_ids' AND f.path = s.path "
-        f"JOIN (VALUES {', '.join(f'({literal(one.release_id)}, {literal(one.generation)})' for one in releases)}) "
-        "g(release_id, generation) ON g.release_id = f.release_id AND g.generation = s.generation",
     ]
 
 
@@ -195,6 +184,20 @@ def _released(warehouse: Warehouse, table: str, release: Release) -> str:
         return empty(CONTRACTS[table])
     where = f" WHERE generation = {literal(release.generation)}" if table in ("semantic_ids", "codebooks") else ""
     return table_at(warehouse, table, release.tables[table]) + where
+
+
+def _sid_changes(warehouse: Warehouse, releases: list[Release]) -> str:
+    """Return a `SELECT` of the items that changed SIDs since the newest release of another generation; without one, of no row.
+
+    That release is the one to come from: after a rollback over a generation it is the one that was rolled back.
+    """
+    new = releases[-1]
+    old = next((release for release in reversed(releases) if release.generation != new.generation), new)
+    return (
+        f"SELECT item_id, {literal(old.release_id)} AS old_release, {literal(old.generation)} AS old_generation, o.sid AS old_sid, "
+        f"{literal(new.release_id)} AS new_release, {literal(new.generation)} AS new_generation, n.sid AS new_sid "
+        f"FROM ({_released(warehouse, 'semantic_ids', old)}) o JOIN semantic_ids n USING (item_id) WHERE o.sid <> n.sid"
+    )
 
 
 def _head(warehouse: Warehouse, table: str) -> str:
@@ -220,12 +223,8 @@ def _over_releases(warehouse: Warehouse, table: str, releases: list[Release]) ->
     """Return a `SELECT` over every file of `table` that any release names, each file once, with its path."""
     versions = sorted({release.tables[table] for release in releases})
     files = sorted({path for version in versions for path in warehouse.files(table, version=version)})
-    columns = {
-        "semantic_ids": ["item_id", "generation", "sid"],
-        "sid_quality": CONTRACTS["sid_quality"].names,
-    }[table]
     schema = warehouse.schema(table, version=versions[-1])
-    return over_files(table, files, pa.schema([schema.field(name) for name in columns]), with_path=True)
+    return over_files(table, files, pa.schema([schema.field(name) for name in CONTRACTS[table].names]), with_path=True)
 
 
 def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str]:
