@@ -16,6 +16,7 @@ from sidlake.assets.features import sid_trie, user_sequences
 from sidlake.assets.jobs import EXECUTOR, compare, refresh, retrain
 from sidlake.assets.quality import sid_quality
 from sidlake.assets.release import release
+from sidlake.assets.report import quality_report
 from sidlake.assets.resources import SidlakeResource, settings_from
 from sidlake.assets.schedules import schedules_for
 from sidlake.assets.semantic_ids import codebooks, semantic_ids
@@ -40,6 +41,7 @@ defs = dg.Definitions(
         sid_trie,
         sid_quality,
         release,
+        quality_report,
         recommender,
         *comparisons_for(_SETTINGS),
     ],

@@ -16,6 +16,7 @@ from sidlake.pipelines.generations import assign, fit_codebooks
 from sidlake.pipelines.ingest_step import ingest_sources
 from sidlake.pipelines.modalities import embed_image, embed_precomputed
 from sidlake.pipelines.publication import release
+from sidlake.pipelines.report_step import write_quality_report
 from sidlake.pipelines.training_step import train_recommender
 from sidlake.warehouse.storage import disk_errors
 
@@ -35,6 +36,7 @@ JOBS: dict[Job, tuple[Step, ...]] = {
         build_sid_trie,
         check_quality,
         release,
+        write_quality_report,
     ),
     "retrain": (
         ingest_sources,
@@ -50,6 +52,7 @@ JOBS: dict[Job, tuple[Step, ...]] = {
         check_quality,
         release,
         train_recommender,
+        write_quality_report,
     ),
 }
 

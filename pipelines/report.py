@@ -28,7 +28,7 @@ from sidlake.tokenizers.semantic_id import format_sids
 from sidlake.warehouse.releases import Release, get, history
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["Comparison", "Item", "Judged", "Moved", "Report", "report_of"]
+__all__ = ["Comparison", "Item", "Judged", "Moved", "Report", "report_of", "verdict_of"]
 
 _MAX_HISTORY = 60  # releases that a metric's history goes back
 _NUM_MOVED = 25
@@ -157,7 +157,7 @@ def report_of(
     return Report(
         release=release,
         recipe=str(release.config.get("name", "")),
-        verdict=worst_of(metrics),
+        verdict=verdict_of(warehouse, release),
         num_items=len(sids),
         num_moved=int(sids["moved"].sum()),
         widths=widths,
@@ -174,9 +174,9 @@ def report_of(
     )
 
 
-def worst_of(metrics: Sequence[Judged]) -> str:
-    """Return ``refuse`` if any metric is refused, else ``warn`` if any warns, else ``pass``."""
-    found = {metric.verdict for metric in metrics}
+def verdict_of(warehouse: Warehouse, release: Release) -> str:
+    """Return ``refuse`` if any metric of the release is refused (its gates were overridden), else ``warn``, else ``pass``."""
+    found = set(warehouse.read("sid_quality", version=release.tables["sid_quality"], columns=["verdict"])["verdict"].to_pylist())
     return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
 
 

@@ -6,6 +6,7 @@ The release is public by then, so what goes wrong here says so by name and takes
 from __future__ import annotations
 
 from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.pipelines.report import verdict_of
 from sidlake.pipelines.report_file import report_path, write_report
 from sidlake.warehouse.releases import get
 
@@ -14,9 +15,9 @@ __all__ = ["write_quality_report"]
 
 def write_quality_report(ctx: RunContext) -> StepReport:
     """Write the report of the current release, unless it has one: a run that published nothing has nothing new to explain."""
-    release_id = get(ctx.warehouse).release_id
-    path = report_path(ctx.warehouse, release_id)
+    release = get(ctx.warehouse)
+    path = report_path(ctx.warehouse, release.release_id)
     if path.exists():
-        return StepReport(step="report", skipped=True, details={"path": str(path)})
-    about = write_report(ctx.warehouse, release_id, root=ctx.recipe.folder)
-    return StepReport(step="report", details={name: about[name] for name in ("path", "verdict", "bytes")})
+        return StepReport(step="report", skipped=True, details={"path": str(path), "verdict": verdict_of(ctx.warehouse, release)})
+    about = write_report(ctx.warehouse, release.release_id, root=ctx.recipe.folder)
+    return StepReport(step="report", details={"path": about["path"], "verdict": about["verdict"]})

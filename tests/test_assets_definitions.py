@@ -33,6 +33,7 @@ GRAPH = {
             "user_sequences",
         ],
     ),
+    "quality_report": ("quality", ["release"]),
     "recommender": ("training", ["release", "semantic_ids", "sid_trie", "user_sequences"]),
 }  # fmt: skip
 METHODS = [path.stem.replace("-", "_") for path in (Path(__file__).parent.parent / "recipes" / "methods").glob("*.toml")]

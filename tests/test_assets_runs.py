@@ -25,7 +25,8 @@ from sidlake.warehouse.tables import Warehouse
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 ROOT = Path(__file__).parents[1]
 UNUSED = {"image_embeddings", "precomputed_embeddings"}  # the small recipe asks for neither
-ASSETS = sorted({key.to_user_string() for key in defs.resolve_job_def("retrain").asset_layer.executable_asset_keys} - UNUSED)
+TABLES = {key.to_user_string() for key in defs.resolve_job_def("retrain").asset_layer.executable_asset_keys} - {"quality_report"}
+ASSETS = sorted(TABLES - UNUSED)
 IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
 
 
@@ -92,6 +93,14 @@ def test_every_asset_shows_rows_seconds_schema_and_a_short_preview(trained, key)
     assert 2 <= len(found["preview"].value.splitlines()) <= 12
 
 
+def test_the_report_is_a_page_in_the_warehouse_and_says_its_verdict(trained):
+    found = metadata(trained, "quality_report")
+    page = Path(found["path"].value)
+    assert page == trained.warehouse.root / "reports" / "r000001.html"
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (found["skipped"].value, found["verdict"].value) == (False, "pass")
+
+
 @pytest.mark.parametrize("key", sorted(UNUSED))
 def test_a_modality_that_the_recipe_leaves_out_is_skipped(trained, key):
     assert metadata(trained, key)["skipped"].value is True
@@ -127,7 +136,7 @@ def test_a_second_run_does_nothing_and_publishes_nothing(shop):
     assert result.success
     skipped = {key: result.asset_materializations_for_node(node)[0].metadata["skipped"].value for key, node in _nodes(result)}
     assert skipped == dict.fromkeys(skipped, True)
-    assert len(skipped) == 13
+    assert len(skipped) == 14
     assert len(history(shop.warehouse)) == 1
 
 
