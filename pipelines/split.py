@@ -34,11 +34,16 @@ def ordered_events(interactions: pa.Table) -> pl.DataFrame:
     """Return user_id, item_id, ts by user and time, with `from_end` (0 is a user's last event) and `num_events` of the user."""
     frame = pl.from_arrow(interactions.select(["user_id", "item_id", "ts"]))
     assert isinstance(frame, pl.DataFrame)
-    events = frame.with_columns(_shuffle_key(frame)).sort("user_id", "ts", "__key", "item_id").drop("__key")
-    num = pl.len().over("user_id").cast(pl.Int64)
-    return events.with_columns(num.alias("num_events")).with_columns(
-        (pl.col("num_events") - 1 - pl.int_range(pl.len()).over("user_id")).alias("from_end")
+    # numbers in the order of the names: half the time of sorting strings (0.8 s against 1.5 s, 790,000 events)
+    users, items = (pl.Enum(frame[name].unique().sort()) for name in ("user_id", "item_id"))
+    coded = frame.with_columns(
+        pl.col("user_id").cast(users).to_physical().alias("__user"), pl.col("item_id").cast(items).to_physical().alias("__item")
     )
+    coded = coded.with_columns(_shuffle_key(coded, users, items)).sort("__user", "ts", "__key", "__item")
+    users_N = coded["__user"].to_numpy()
+    num_U = np.bincount(users_N, minlength=len(users.categories)).astype(np.int64)
+    from_end_N = np.cumsum(num_U)[users_N] - 1 - np.arange(len(users_N))
+    return coded.select("user_id", "item_id", "ts", pl.Series("num_events", num_U[users_N]), pl.Series("from_end", from_end_N))
 
 
 def training_events(events: pl.DataFrame, split: SplitConfig) -> pl.DataFrame:
@@ -118,15 +123,10 @@ def user_sequences(events: pl.DataFrame, split: SplitConfig, semantic_ids: pa.Ta
     )
 
 
-def _shuffle_key(events: pl.DataFrame) -> pl.Series:
-    instant_N = _hashes(events["user_id"]) ^ events["ts"].dt.epoch("us").to_numpy().astype(np.uint64)
-    return pl.Series("__key", _mix(_hashes(events["item_id"]) ^ _mix(instant_N)))
-
-
-def _hashes(values: pl.Series) -> npt.NDArray[np.uint64]:
-    different = values.unique()
-    table = pl.DataFrame({"value": different, "hash": item_hashes(different.to_list())})
-    return pl.DataFrame({"value": values}).join(table, on="value", how="left", maintain_order="left")["hash"].to_numpy()
+def _shuffle_key(coded: pl.DataFrame, users: pl.Enum, items: pl.Enum) -> pl.Series:
+    users_U, items_I = (item_hashes(names.categories.to_list()) for names in (users, items))
+    instant_N = users_U[coded["__user"].to_numpy()] ^ coded["ts"].dt.epoch("us").to_numpy().astype(np.uint64)
+    return pl.Series("__key", _mix(items_I[coded["__item"].to_numpy()] ^ _mix(instant_N)))
 
 
 def _mix(x_N: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
