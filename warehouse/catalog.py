@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.object_files import let_read
 from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at, without_globs
 from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.tables import Warehouse
@@ -63,12 +64,15 @@ def write_catalog(warehouse: Warehouse) -> Path:
     script = statements(warehouse)
     database, text = warehouse.root / "catalog.duckdb", warehouse.root / "catalog.sql"
     with _replacing(database) as temporary, duckdb.connect() as connection:
+        let_read(connection, warehouse.location)
         connection.execute(f"ATTACH {literal(str(temporary))} AS catalog (STORAGE_VERSION 'v1.0.0')")
         connection.execute("USE catalog")
         for statement in script:
             connection.execute(statement)
     with _replacing(text) as temporary:
         temporary.write_text(";\n".join(script) + ";\n", encoding="utf-8")
+    for path in (database, text):
+        warehouse.keep(path)
     return database
 
 
@@ -102,8 +106,8 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
                 raise ValueError(msg)
             return connection.sql(sql).to_arrow_table()
         except duckdb.IOException as error:
-            msg = f"{error}; the warehouse {warehouse.root} is damaged: restore the file or run the pipeline again"
-            raise StorageError(msg, path=str(warehouse.root)) from error
+            msg = f"{error}; the warehouse {warehouse.url} is damaged: restore the file or run the pipeline again"
+            raise StorageError(msg, path=warehouse.url) from error
         except duckdb.Error as error:
             raise ValueError(str(error)) from error
 
@@ -112,8 +116,8 @@ def statements(warehouse: Warehouse) -> list[str]:
     """Return the SQL that defines the catalogue of the current release, runnable in any DuckDB database."""
     releases, gone = readable(warehouse), vacuumed(warehouse)
     if not releases:
-        msg = f"nothing has been published in {warehouse.root}; run the pipeline first"
-        raise NotFoundError(msg, path=str(warehouse.root))
+        msg = f"nothing has been published in {warehouse.url}; run the pipeline first"
+        raise NotFoundError(msg, path=warehouse.url)
     views = {
         "releases": _head(warehouse, "releases"),
         "pins": f"SELECT * FROM ({_head(warehouse, 'pins')}) {_IN_FORCE}",
@@ -238,7 +242,7 @@ def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str
 
 def _stamp(warehouse: Warehouse) -> str:
     heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", "pins", "vacuumed", *_WRITTEN_AFTER)]
-    return " ".join([*heads, str(warehouse.root)])
+    return " ".join([*heads, warehouse.url])
 
 
 def _stamp_in(connection: duckdb.DuckDBPyConnection) -> str:
@@ -248,9 +252,10 @@ def _stamp_in(connection: duckdb.DuckDBPyConnection) -> str:
 def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"temp_directory": str(Path(tempfile.gettempdir()) / f"sidlake-duckdb-{os.getpid()}")})
     try:
+        let_read(connection, warehouse.location)
         connection.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)")
         connection.execute("USE catalog")
-        folder = str(warehouse.root / "delta") + os.sep
+        folder = f"{warehouse.url}/delta/"
         allowed = ", ".join(literal(path) for path in (folder, without_globs(folder)))  # checked before and after globbing
         connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_external_access = false")

@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import duckdb
 
 from sidlake.tokenizers.errors import LawBroken, StorageError
+from sidlake.warehouse.object_files import let_read
 from sidlake.warehouse.relations import literal, table_at
 from sidlake.warehouse.tables import Warehouse
 
@@ -81,21 +81,24 @@ def session(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield an in-memory DuckDB connection that spills to a temporary directory; its errors become `StorageError`."""
     with tempfile.TemporaryDirectory(prefix="sidlake-") as spill, duckdb.connect(config={"temp_directory": spill}) as connection:
         try:
+            let_read(connection, warehouse.location)
             yield connection
         except duckdb.Error as error:
-            msg = f"re-reading {warehouse.root} failed: {error}; restore the damaged file or write the table again"
-            raise StorageError(msg, path=str(warehouse.root)) from error
+            msg = f"re-reading {warehouse.url} failed: {error}; restore the damaged file or write the table again"
+            raise StorageError(msg, path=warehouse.url) from error
 
 
 def _check_files(warehouse: Warehouse, table: str, version: int) -> None:
     """Compare each file's size with the log's: a truncated file is named before anything reads it."""
-    for row in warehouse.manifest(table, version=version).to_pylist():
-        path = Path(row["path"])
-        size = path.stat().st_size if path.exists() else None
+    stated = warehouse.manifest(table, version=version).to_pylist()
+    sizes = warehouse.location.sizes([row["path"] for row in stated])
+    for row, size in zip(stated, sizes, strict=True):
         if size != row["size_bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            msg = f"{path} of table {table} version {version} {found}, the log says {row['size_bytes']}; restore or rewrite it"
-            raise StorageError(msg, path=str(path), table=table, version=version)
+            msg = (
+                f"{row['path']} of table {table} version {version} {found}, the log says {row['size_bytes']}; restore or rewrite it"
+            )
+            raise StorageError(msg, path=row["path"], table=table, version=version)
 
 
 def _define_relations(

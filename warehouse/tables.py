@@ -46,6 +46,7 @@ _SETTINGS = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
+_MAX_KNOWN = 256
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
 
@@ -62,6 +63,7 @@ class Warehouse:
         self.location = locate(root)
         self.url = self.location.url
         self.root = self.location.folder
+        self._known: dict[tuple[str, int], tuple[pa.Schema, pa.Table]] = {}
 
     def __repr__(self) -> str:
         return f"Warehouse({self.url!r})"
@@ -169,24 +171,31 @@ class Warehouse:
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
         """Return the contract's fields as stored at `version`; `semantic_ids` has the codes of its longest generation."""
-        return schema_of_delta(table, self.delta(table, version))
+        if self.location.options is None:
+            return schema_of_delta(table, self.delta(table, version))
+        return self._opened(table, version)[0]
 
     def manifest(self, table: str, *, version: int | None = None) -> pa.Table:
         """Return path (absolute), size_bytes and num_records of each file of `version`, as the log states them."""
-        return self._manifest(table, self.delta(table, version))
+        return self._opened(table, version)[1]
 
-    def _manifest(self, table: str, delta: DeltaTable) -> pa.Table:
+    def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, pa.Table]:
+        """Return schema and manifest of `version`; a store's is asked once (five requests), since a version never changes."""
+        if version is not None and (table, version) in self._known:
+            return self._known[table, version]
+        delta = self.delta(table, version)
         actions = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
         paths = [f"{self.table_url(table)}/{path}" for path in actions["path"].to_pylist()]
-        return actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
-
-    def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, list[str]]:
-        delta = self.delta(table, version)
-        return schema_of_delta(table, delta), self._manifest(table, delta)["path"].to_pylist()
+        opened = schema_of_delta(table, delta), actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
+        if self.location.options is not None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[table, delta.version()] = opened
+        return opened
 
     def files(self, table: str, *, version: int | None = None) -> list[str]:
         """Return the absolute paths of the files of `version`, sorted; a partition column is in the path (hive) alone."""
-        return self._opened(table, version)[1]
+        return list(self._opened(table, version)[1]["path"].to_pylist())
 
     def num_rows(self, table: str, version: int | None = None) -> int:
         """Return the number of rows of `version` as the log states it; no data file is opened."""
@@ -205,20 +214,16 @@ class Warehouse:
         self, table: str, *, version: int | None = None, columns: Sequence[str] | None = None, batch_size: int = 65536
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `version` in batches of at most `batch_size`, in no stated order; a few batches are in memory."""
-        schema, files = self._opened(table, version)
+        schema, manifest = self._opened(table, version)
         wanted = select(schema, columns)
-        if not files:
+        if not manifest.num_rows:
             return
         with storage_errors(self.table_url(table)):
-            dataset = self._dataset(table, schema, files)
+            dataset = self._dataset(table, schema, manifest["path"].to_pylist())
             scanner = dataset.scanner(columns=wanted.names, batch_size=batch_size, batch_readahead=2, fragment_readahead=1)
             for batch in scanner.to_batches():
                 if batch.num_rows:
                     yield batch.cast(wanted)
-
-    def dataset(self, table: str, version: int | None = None) -> pads.Dataset:
-        """Return an Arrow dataset of the files of `version`, with the contract's columns."""
-        return self._dataset(table, *self._opened(table, version))
 
     def _dataset(self, table: str, schema: pa.Schema, files: list[str]) -> pads.Dataset:
         by, place = PARTITIONED_BY.get(table, []), self.location
@@ -233,7 +238,8 @@ class Warehouse:
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""
-        schema, files = self._opened(table, version)
+        schema, manifest = self._opened(table, version)
+        files = manifest["path"].to_pylist()
         frame = pl.DataFrame(schema.empty_table())
         if not files:
             return frame.lazy()
