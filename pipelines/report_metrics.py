@@ -93,7 +93,7 @@ def _reasons(levels: Iterable[Judged]) -> str:
         if one.verdict not in ("warn", "refuse"):
             continue
         why = one.reason or f"{number(one.value)} breaks the limit {number(one.threshold)}"
-        examples = "; ".join(text(example) for example in one.examples[:_MAX_EXAMPLES])
+        examples = "; ".join(text(example, limit=140) for example in one.examples[:_MAX_EXAMPLES])
         remedy = REMEDIES.get(one.metric)
         lines.append(
             f'<div class="reason {one.verdict}">{named(one)}: {text(why, limit=300)}.'

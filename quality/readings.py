@@ -270,14 +270,24 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "Compare with groups dealt at random: many small groups are pure by themselves.",
         ),
-        ("category_dealt_purity", "The same, dealt at random", "share", "The purity of groups of the same sizes dealt at random."),
+        (
+            "category_dealt_purity",
+            "Purity of groups dealt at random",
+            "share",
+            "The purity of groups of the same sizes dealt at random.",
+        ),
         (
             "category_nmi",
             "Agreement of prefixes and categories",
             "index",
             "Normalised mutual information, 0 to 1: what prefixes and categories tell of each other; compare with the dealt value.",
         ),
-        ("category_dealt_nmi", "The same, dealt at random", "index", "The agreement of groups of the same sizes dealt at random."),
+        (
+            "category_dealt_nmi",
+            "Agreement of groups dealt at random",
+            "index",
+            "The agreement of groups of the same sizes dealt at random.",
+        ),
     ),
     "stability": (
         (
@@ -323,6 +333,12 @@ _FAMILIES: tuple[tuple[str, str, Unit, str], ...] = (
         "{}, ties",
         "share",
         "Candidates at exactly equal distance, which the vectors then order; near 100% the rate is the vectors', not the codes'.",
+    ),
+    (
+        r"(.+)_unaligned",
+        "{}, before alignment",
+        "",
+        "The same by the codes as they were fitted, before the new generation took over the names of the old one's codes.",
     ),
     (r"(.+)_cold", "{}, new items", "", "For items that nobody in these sessions took before."),
     (r"(.+)_popularity_(\d+)", "{}, popularity {}", "", "For one part of the items: 1 is the rarest, 4 the most popular."),
