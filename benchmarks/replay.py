@@ -93,13 +93,7 @@ class Judge:
         self.releases: set[str] = set()
         self.moved = self.duplicates = self.needless = 0
 
-    def look(
-        self,
-        at: date | None = None,
-        seconds: float = 0.0,
-        steps: dict[str, float] | None = None,
-        reports: list[StepReport] | None = None,
-    ) -> None:
+    def look(self, at: date | None = None, day: Day | None = None) -> None:
         """Compare the current release with all before it; with `at`, keep the day's figures."""
         release = current(self.warehouse)
         assert release is not None, "the replay starts with a release"
