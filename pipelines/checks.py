@@ -8,6 +8,7 @@ run started from. A gate that refuses does not stop this step: the verdict is st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from sidlake.encoders.fusion import Fusion
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.embeddings import load_fusion
+from sidlake.pipelines.former_generation import former_codes
 from sidlake.pipelines.generations import fused_vectors, load_generation
 from sidlake.pipelines.leaks import leaked, learned_events
 from sidlake.pipelines.offenders import Offenders, with_examples
@@ -28,6 +30,7 @@ from sidlake.quality.hit_rate import wilson_interval
 from sidlake.quality.measure import Former, measure
 from sidlake.quality.sessions import Sessions
 from sidlake.tokenizers.errors import GateFailed
+from sidlake.tokenizers.relabelled import own_codes
 from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.warehouse.contracts import conform
 
@@ -91,7 +94,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
     raw_NL, codes_NL = as_codes(sids.column("raw_codes")), as_codes(sids.column("codes"))
     events = ordered_events(ctx.read("interactions", ["user_id", "item_id", "ts"])) if ctx.recipe.interactions else None
     sessions, asked = keyed_sessions(events, ctx.recipe.split, item_ids) if events is not None else (None, None)
-    former = _former(ctx, item_ids, num_levels=codes_NL.shape[1])
+    former = _former(ctx, items, own_codes(model, codes_NL))
     metrics = measure(
         raw_NL,
         codes_NL,
@@ -138,20 +141,14 @@ def _popularity(ctx: RunContext, events: pl.DataFrame | None, item_ids: pa.Chunk
     return _rows_of(counts.to_arrow(), item_ids)["len"].fill_null(0).cast(pl.Int64).to_numpy()
 
 
-def _former(ctx: RunContext, item_ids: pa.ChunkedArray, *, num_levels: int) -> Former | None:
+def _former(ctx: RunContext, items: pa.Table, unaligned_NL: npt.NDArray[np.integer[Any]]) -> Former | None:
     """Return the codes that the items had in the generation before; None within a generation, where none may change."""
-    base = ctx.base
-    if base is None or base.generation == ctx.generation:
+    base, codes_NL = ctx.base, former_codes(ctx, items)
+    if base is None or base.generation == ctx.generation or codes_NL is None:
         return None
     of_level = ctx.warehouse.scan("codebooks", version=base.tables["codebooks"]).filter(pl.col("generation") == base.generation)
     widths = of_level.group_by("level").len().sort("level").collect()["len"].to_list()
-    if len(widths) != num_levels:
-        return None
-    rows = ctx.warehouse.read("semantic_ids", version=base.tables["semantic_ids"], columns=["item_id", "generation", "codes"])
-    rows = rows.filter(pc.equal(rows.column("generation"), base.generation))
-    where_N = pc.index_in(item_ids, value_set=rows.column("item_id").combine_chunks()).fill_null(-1).to_numpy()
-    codes_NL = np.where(where_N[:, None] >= 0, as_codes(rows.column("codes"))[where_N], -1)
-    return Former(codes_NL=codes_NL, widths=widths)
+    return Former(codes_NL=codes_NL, widths=widths, unaligned_NL=unaligned_NL) if len(widths) == unaligned_NL.shape[1] else None
 
 
 def _foreign(

@@ -47,10 +47,17 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Former:
-    """The codes that the same items had in another release (N, L), −1 in all levels of a new item, and that release's widths."""
+    """What the same items had in another release, and what they would have now had the new codes not been named after the old.
+
+    Attributes:
+        codes_NL: Their codes in that release (N, L), −1 in all levels of a new item.
+        widths: That release's codes per level.
+        unaligned_NL: Their present codes by the codebooks' own names (N, L), None where these are the names.
+    """
 
     codes_NL: npt.NDArray[np.integer[Any]]
     widths: Sequence[int]
+    unaligned_NL: npt.NDArray[np.integer[Any]] | None = None
 
 
 def measure(
@@ -89,8 +96,9 @@ def measure(
     popular (_popularity_1 to _4, with ehr_num_sessions_… each), by `popularity_N` or, without it, by the histories of the sessions;
     None where no session asks for one. And per level, on final codes: consecutive_share and consecutive_shuffled_share.
     With `categories_N` (−1: none), per level: category_purity, category_nmi, and category_dealt_purity, category_dealt_nmi.
-    With `former`, per level, over items that both releases have: code_churn, code_churn_relabelled, prefix_churn,
-    prefix_churn_relabelled.
+    With `former`, per level, over items that both releases have: code_churn and prefix_churn; code_churn_relabelled and
+    prefix_churn_relabelled, under the names that keep most codes; code_churn_unaligned and prefix_churn_unaligned, under the
+    codebooks' own names.
     A value that is undefined for these items is None. Raises ValueError where shapes disagree, there are no items, or a code is
     outside its level.
     """
@@ -226,19 +234,24 @@ def _category_metrics(
 
 
 def _churn_metrics(codes_NL: npt.NDArray[np.integer[Any]], widths: Sequence[int], former: Former) -> list[Metric]:
-    if former.codes_NL.shape != codes_NL.shape:
-        msg = f"former codes must have the items and levels of these, {codes_NL.shape}, got {former.codes_NL.shape}"
+    unaligned_NL = codes_NL if former.unaligned_NL is None else former.unaligned_NL
+    if not former.codes_NL.shape == unaligned_NL.shape == codes_NL.shape:
+        shapes = f"{former.codes_NL.shape} and unaligned {unaligned_NL.shape}"
+        msg = f"former codes must have the items and levels of these, {codes_NL.shape}, got {shapes}"
         raise ValueError(msg)
     both_N = former.codes_NL[:, 0] >= 0
     if not both_N.any():
         return []
     found = churn(former.codes_NL[both_N], codes_NL[both_N], former.widths, widths)
+    changed_NL = unaligned_NL[both_N] != former.codes_NL[both_N]
     return _per_level(
         {
             "code_churn": [level.changed for level in found],
             "code_churn_relabelled": [level.changed_relabelled for level in found],
             "prefix_churn": [level.prefix_changed for level in found],
             "prefix_churn_relabelled": [level.prefix_changed_relabelled for level in found],
+            "code_churn_unaligned": changed_NL.mean(axis=0).tolist(),
+            "prefix_churn_unaligned": np.logical_or.accumulate(changed_NL, axis=1).mean(axis=0).tolist(),
         }
     )
 

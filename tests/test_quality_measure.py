@@ -93,9 +93,20 @@ def test_churn_is_measured_over_items_that_both_releases_have():
     found = values(former=Former(codes_NL=before, widths=[2, 2]))
     assert (found["code_churn", 0], found["code_churn_relabelled", 0]) == (1.0, 0.0)
     assert (found["code_churn", 1], found["prefix_churn_relabelled", 1]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert found["code_churn_unaligned", 0] == 1.0
     assert ("code_churn", 0) not in values(former=Former(codes_NL=np.full((4, 2), -1), widths=[2, 2]))
     with pytest.raises(ValueError, match="former codes"):
         values(former=Former(codes_NL=before[:3], widths=[2, 2]))
+
+
+def test_churn_without_alignment_is_that_of_the_codebooks_own_names():
+    before = np.array([[1, 0], [1, 1], [0, 0], [-1, -1]])
+    unaligned = np.array([[1, 1], [0, 1], [1, 0], [0, 0]])
+    found = values(former=Former(codes_NL=before, widths=[2, 2], unaligned_NL=unaligned))
+    assert [found["code_churn_unaligned", level] for level in (0, 1)] == [pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    assert [found["prefix_churn_unaligned", level] for level in (0, 1)] == [pytest.approx(2 / 3), 1.0]
+    with pytest.raises(ValueError, match=r"unaligned \(3, 2\)"):
+        values(former=Former(codes_NL=before, widths=[2, 2], unaligned_NL=unaligned[:3]))
 
 
 def test_popularity_that_is_given_decides_who_is_cold():

@@ -95,7 +95,9 @@ def test_the_first_generation_has_no_changes_and_a_rollback_leads_back(tmp_path)
     second = SAMPLE.draft(SAMPLE.write(warehouse, 12, skip=1, generation="g2"), generation="g2")
     publish(warehouse, second, expected_parent="r000002")
     rollback(warehouse, "r000001", "test")
-    rows = _rows(warehouse, "SELECT old_release, old_generation, new_release, new_generation, count(*) FROM sid_changes GROUP BY ALL")
+    rows = _rows(
+        warehouse, "SELECT old_release, old_generation, new_release, new_generation, count(*) FROM sid_changes GROUP BY ALL"
+    )
     assert rows == [("r000003", "g2", "r000004", "g1", 12)]
 
 
