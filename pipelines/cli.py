@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from sidlake.pipelines import cli_releases
+from sidlake.pipelines.cli_check import check, print_advice
 from sidlake.pipelines.cli_output import (
     DEFAULT_WAREHOUSE,
     JsonOption,
@@ -29,7 +30,7 @@ from sidlake.pipelines.cli_output import (
     print_rows,
     usage,
 )
-from sidlake.tokenizers.errors import NotFoundError, RecipeError, SidlakeError
+from sidlake.tokenizers.errors import GateFailed, NotFoundError, RecipeError, SidlakeError
 
 if TYPE_CHECKING:
     from sidlake.pipelines.engine import Engine
@@ -61,6 +62,7 @@ def run(
     engine: Annotated[str, typer.Option(help="local or beam.")] = "local",
     runner: Annotated[str, typer.Option(help="Beam runner, with --engine beam.")] = "FnApiRunner",
     workers: Annotated[int, typer.Option(min=1, help="Workers of the local Beam runner.")] = 1,
+    override: Annotated[str | None, typer.Option(help="Why gates that refuse shall not stop the release; it is recorded.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a job and publish a release if anything changed.
@@ -75,6 +77,8 @@ def run(
 
     if job not in ("refresh", "retrain"):
         usage(f"unknown job {job!r}; the jobs are refresh and retrain")
+    if override is not None and not override.strip():
+        usage("--override needs a reason, which becomes part of the release")
     console = Console(stderr=True, soft_wrap=True)
     ctx = RunContext.open(
         Warehouse.create_or_open(warehouse),
@@ -83,6 +87,7 @@ def run(
         job=job,  # type: ignore[arg-type]
         engine=_engine(engine, runner, workers),
         progress=Progress(console),
+        override=override,
     )
     reports = run_job(ctx)
     if as_json:
@@ -129,6 +134,8 @@ def status(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption =
         print_json(state)
         return
     print_line(f"release {state['release']} of generation {state['generation']}, {state['created_at']}: {state['verdict']}")
+    if state["override"]:
+        print_line(f"published against its gates by {state['published_by']}: {state['override']}")
     print_rows("tables", ["table", "rows", "version"], state["tables"])
     print_rows("rejected rows", ["target", "rule", "rows"], state["rejected"])
     print_rows("quality", ["metric", "level", "value", "threshold", "verdict"], state["quality"])
@@ -225,6 +232,7 @@ def import_sids(
     Example: sidlake import Beauty.index.json --format index_json --name letter --width 256
     """
     from sidlake.pipelines.imported import FORMATS, describe_assignment, read_assignment, write_assignment
+    from sidlake.warehouse.location import locate
     from sidlake.warehouse.storage import disk_errors
 
     if file_format not in FORMATS:
@@ -232,7 +240,7 @@ def import_sids(
     if not _PLAIN_NAME.fullmatch(name):
         usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
     found = read_assignment(file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids)
-    path = output or warehouse / "assignments" / f"{name}.parquet"
+    path = output or locate(warehouse).folder / "assignments" / f"{name}.parquet"
     with disk_errors(path):
         write_assignment(found, path)
     about = describe_assignment(found) | {"path": str(path)}
@@ -257,16 +265,18 @@ def ui(
 
     Example: sidlake ui --port 3000
     """
+    from sidlake.warehouse.location import absolute
+
     home = os.environ.get("DAGSTER_HOME") or str(Path("dagster_home").resolve())
     if not (Path(home) / "dagster.yaml").exists():
         usage(f"no dagster.yaml in {home}; run from the repository's root or set DAGSTER_HOME to an absolute path")
-    paths = {"SIDLAKE_WAREHOUSE": str(warehouse.resolve()), "SIDLAKE_RECIPE": str(recipe.resolve())}
+    paths = {"SIDLAKE_WAREHOUSE": absolute(warehouse), "SIDLAKE_RECIPE": str(recipe.resolve())}
     command = [str(Path(sys.executable).parent / "dagster"), "dev", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--module-name", "sidlake.assets.definitions"]
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in cli_releases.COMMANDS:
+for _command in (check, *cli_releases.COMMANDS):
     app.command()(_command)
 
 
@@ -296,4 +306,6 @@ def _engine(name: str, runner: str, workers: int) -> Engine:
 
 def _fail(error: SidlakeError, code: int) -> None:
     typer.echo(f"sidlake: {type(error).__name__}: {error}", err=True)
+    if isinstance(error, GateFailed):
+        print_advice(error)
     sys.exit(code)

@@ -28,7 +28,9 @@ __all__ = [
     "usage",
 ]
 
-WarehouseOption = Annotated[Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse.")]
+WarehouseOption = Annotated[
+    Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse, or s3://bucket/prefix.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 DEFAULT_WAREHOUSE = Path("warehouse")
 
@@ -38,10 +40,11 @@ _out = Console(soft_wrap=True)
 
 def open_warehouse(path: Path) -> Warehouse:
     """Return the warehouse at `path`; exit with code 2 where there is none."""
+    from sidlake.warehouse.location import absolute
     from sidlake.warehouse.tables import Warehouse
 
-    if not path.is_dir():
-        usage(f"no warehouse at {path.resolve()}; make one with: sidlake run retrain")
+    if not Warehouse.is_at(path):
+        usage(f"no warehouse at {absolute(path)}; make one with: sidlake run retrain")
     return Warehouse(path)
 
 

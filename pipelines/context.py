@@ -20,7 +20,7 @@ import pyarrow as pa
 from sidlake.pipelines.engine import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, digest_of
-from sidlake.tokenizers.errors import NotFoundError
+from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse.releases import Release, current, get
 from sidlake.warehouse.tables import Warehouse
 
@@ -125,7 +125,7 @@ class RunContext:
 
     def artifact(self, name: str) -> Path:
         """Return the path of the generation's artifact `name` (codebook.safetensors, fusion.safetensors)."""
-        return self.warehouse.artifacts_dir / self.generation / name
+        return self.warehouse.fetched(self.warehouse.artifacts_dir / self.generation / name, str(self.facts["codebook_hash"]))
 
     def unchanged(self, step: str, *, inputs: Sequence[str], outputs: Sequence[str], config: object) -> bool:
         """Return whether the base release already holds this step's result; notes the step's digest either way.
@@ -200,4 +200,15 @@ def _state_path(warehouse: Warehouse, run_id: str) -> Path:
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        state = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"the state of the run, {path}, cannot be read: {error}; delete its folder and start a new run"
+        raise StorageError(msg, path=str(path)) from error
+    missing = sorted({"tables", "steps", "facts", "now", "base"} - state.keys())
+    if missing:
+        msg = f"the state of the run, {path}, lacks {', '.join(missing)}; delete its folder and start a new run"
+        raise StorageError(msg, path=str(path), missing=missing)
+    return state

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from sidlake.encoders.behaviour import behaviour_id, fit_behaviour
 from sidlake.encoders.fusion import Fusion
+from sidlake.encoders.fusion_config import PAIR_KINDS
 from sidlake.encoders.text import TextEncoder, TextEncoderConfig, calibrate
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
@@ -112,7 +113,7 @@ def fuse(ctx: RunContext) -> StepReport:
     """Fuse each item's modalities into the vector that is quantized; `retrain` fits the fusion, `refresh` applies it."""
     config, encoders = ctx.recipe.encoders, encoders_of(ctx)
     sources = {modality: encoders.get(modality) for modality in config.fusion}
-    learns_pairs = config.fuse.kind == "contrastive"
+    learns_pairs = config.fuse.kind in PAIR_KINDS
     fit_inputs, fit_settings = ["items"], [config, sources]
     if learns_pairs:
         fit_inputs, fit_settings = ["items", "interactions"], [config, sources, ctx.recipe.split]
@@ -123,13 +124,15 @@ def fuse(ctx: RunContext) -> StepReport:
     vectors, present = _modalities(ctx, items)
     details: dict[str, object] = {f"{modality}_share": float(has_N.mean()) for modality, has_N in present.items()}
     if fit_needed:
-        pairs_P2, window = training_pairs(ctx, items) if learns_pairs else (None, None)
-        fusion = Fusion.fit(vectors, present, config.fusion_config(), pairs_P2=pairs_P2, pairs_window=window)
-        fusion.save(_fusion_path(ctx, fusion.fusion_id))
+        found = training_pairs(ctx, items) if learns_pairs else None
+        learned = {"pairs_P2": found.pairs_P2, "gaps_P": found.gaps_P, "pairs_window": found.window} if found else {}
+        fusion = Fusion.fit(vectors, present, config.fusion_config(), **learned)
+        fusion.save(path := _fusion_path(ctx, fusion.fusion_id))
+        ctx.warehouse.keep(path)
         explained = {modality: round(share, 4) for modality, share in fusion.explained(vectors, present).items()}
         ctx.note(encoders=encoders_of(ctx) | {"fused": fusion.fusion_id}, explained=explained)
         details |= {f"{modality}_explains": share for modality, share in explained.items()}
-        details |= {"pairs": len(pairs_P2), "pairs_until": window[1]} if pairs_P2 is not None and window else {}
+        details |= {"pairs": len(found.pairs_P2), "pairs_until": found.window[1]} if found else {}
     else:
         fusion = load_fusion(ctx)
     missing = missing_rows(items, head_of_embeddings(ctx), "fused", fusion.fusion_id)
@@ -192,4 +195,4 @@ def _text_encoder(config: TextEncoderConfig) -> TextEncoder:
 
 
 def _fusion_path(ctx: RunContext, fusion_id: str) -> Path:
-    return ctx.warehouse.artifacts_dir / "fusion" / f"{fusion_id.replace(':', '-')}.safetensors"
+    return ctx.warehouse.fetched(ctx.warehouse.artifacts_dir / "fusion" / f"{fusion_id.replace(':', '-')}.safetensors")

@@ -89,6 +89,7 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
     folder = ctx.warehouse.artifacts_dir / generation
     folder.mkdir(parents=True, exist_ok=True)
     digest = save_codebook(model, folder / "codebook.safetensors")
+    ctx.warehouse.keep(folder / "codebook.safetensors", digest)
     ctx.note(generation=generation, codebook_hash=digest)
     ctx.write("codebooks", _codebook_rows(model, generation))
     details = {"generation": generation, "kind": config.kind, "widths": list(model.widths), "items": len(x_ND), "device": device}

@@ -71,7 +71,7 @@ def verify_stored_codes(
 
 
 def _codebooks(warehouse: Warehouse, generation: str, digest: str) -> Tokenizer:
-    path = warehouse.artifacts_dir / generation / "codebook.safetensors"
+    path = warehouse.fetched(warehouse.artifacts_dir / generation / "codebook.safetensors", digest)
     model = load_codebook(path)
     found = codebook_hash(model)
     if found != digest:

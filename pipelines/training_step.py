@@ -28,7 +28,7 @@ def train_recommender(ctx: RunContext) -> StepReport:
     if config is None:
         return StepReport(step="train", skipped=True)
     current = get(ctx.warehouse)
-    folder = ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}"
+    folder = ctx.warehouse.fetched(ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}")
     if folder.exists():
         return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
     from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
@@ -58,6 +58,7 @@ def train_recommender(ctx: RunContext) -> StepReport:
         widths=widths,
         config=config,
     )
+    ctx.warehouse.keep(folder)
     write_catalog(ctx.warehouse)
     figures = {f"{m}_{metric}": round(v, 4) for m, split, metric, v in result.metrics if split == "test" and metric == "recall@10"}
     rows = {"model_metrics": len(result.metrics), "recommendations": len(result.recommendations)}
