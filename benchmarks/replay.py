@@ -32,6 +32,7 @@ from sidlake.warehouse.tables import Warehouse
 ROOT = Path(__file__).resolve().parent.parent
 TRANSACTIONS = ROOT / "data" / "online_retail.parquet"
 RECIPE = ROOT / "recipes" / "online_retail.toml"
+_LEFT_OUT = {"write_quality_report"}  # a page for people, after the release; drawing it takes longer than all the rest
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -159,7 +160,7 @@ def _run(warehouse: Warehouse, recipe: Recipe, job: Job) -> Day:
     steps: dict[str, float] = {}
     reports: list[StepReport] = []
     with warehouse.writing(run_id):
-        for step in JOBS[ctx.job]:
+        for step in (step for step in JOBS[ctx.job] if step.__name__ not in _LEFT_OUT):
             before = time.perf_counter()
             reports.append(run_step(ctx, step))
             steps[reports[-1].step] = round(time.perf_counter() - before, 3)

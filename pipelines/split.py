@@ -74,15 +74,23 @@ def keyed_sessions(
     instants = targets.select("user_id", "ts").unique().sort("user_id", "ts")
     if len(instants) > split.max_sessions:
         instants = instants.sample(split.max_sessions, seed=seed).sort("user_id", "ts")
-    by_user = {user: frame for (user,), frame in known.join(instants.select("user_id").unique(), on="user_id").group_by("user_id")}
+    # each instant is an event of its user: what came before lies between the user's first event and the instant's first
+    known = known.with_row_index("__at").with_columns(pl.col("__at").min().over("user_id").alias("__first"))
+    of_instants = known.join(instants, on=["user_id", "ts"], how="semi", maintain_order="left")
+    ends = of_instants.group_by("user_id", "ts").agg(pl.col("__at").min(), pl.col("__first").first())
     wanted = targets.group_by("user_id", "ts", maintain_order=True).agg("row")
+    rows_N = known["row"].to_numpy()
     histories: list[npt.NDArray[np.int64]] = []
     chosen: list[int] = []
     asked: list[tuple[str, datetime]] = []
+    sought = instants.join(wanted, on=["user_id", "ts"], maintain_order="left").join(
+        ends, on=["user_id", "ts"], maintain_order="left"
+    )
     # 60 µs per session, measured on 2,200 sessions; sessions are at most `max_sessions`
-    for user, ts, candidates in instants.join(wanted, on=["user_id", "ts"], maintain_order="left").iter_rows():
-        history = _last_different(by_user[user].filter(pl.col("ts") < ts)["row"].to_numpy(), split.max_history)
-        target = next((row for row in candidates if row not in history), None)
+    for user, ts, candidates, end, first in sought.iter_rows():
+        history = _last_different(rows_N[first:end], split.max_history)
+        seen = set(history.tolist())
+        target = next((row for row in candidates if row not in seen), None)
         if target is not None and len(history):
             histories.append(history)
             chosen.append(target)
