@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from sidlake.warehouse.release_diff import ReleaseDiff
     from sidlake.warehouse.releases import Release
     from sidlake.warehouse.tables import Warehouse
+    from sidlake.warehouse.vacuum import Vacuum
 
-__all__ = ["COMMANDS", "diff", "pin", "pins", "releases", "rollback", "show", "unpin"]
+__all__ = ["COMMANDS", "diff", "pin", "pins", "releases", "rollback", "show", "unpin", "vacuum"]
 
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why, in your words; kept with the change.")]
@@ -49,6 +50,7 @@ def releases(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption
     for one in pins_of(lake):
         names.setdefault(str(one.release_id), []).append(one.name)
     gone, columns = vacuumed(lake), ["release_id", "parent", "generation", "created_at", "status", "content_hash", "reason"]
+    columns += ["published_by", "override"]
     rows: list[dict[str, Any]] = [
         {name: getattr(release, name) for name in columns}
         | {"pins": names.get(release.release_id, []), "readable": release.release_id not in gone}
@@ -210,7 +212,52 @@ def unpin(
     print_line(f"{gone.name} no longer points at {gone.release_id}")
 
 
-COMMANDS = (releases, show, diff, rollback, pin, pins, unpin)
+def vacuum(
+    keep: Annotated[int | None, typer.Option(min=1, help="Keep the last N releases.")] = None,
+    older_than: Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Keep releases younger than DAYS.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Free the files that no live release needs; without options the last 10 releases and those of 7 days are kept.
+
+    Always kept: the current release, pinned ones, those a checkpoint was trained on, and those being read. Try --dry-run first.
+
+    Example: sidlake vacuum --keep 30 --dry-run
+    """
+    from sidlake.warehouse.retention import Retention
+    from sidlake.warehouse.vacuum import vacuum as free
+
+    lake = open_warehouse(warehouse)
+    retention = Retention() if keep is None and older_than is None else Retention(keep=keep, days=older_than)
+    plan = free(lake, retention, dry_run=True)
+    if not dry_run and not as_json:
+        _print_plan(plan)
+    done = plan if dry_run else free(lake, retention)
+    if as_json:
+        print_json(asdict(done))
+        return
+    if dry_run:
+        _print_plan(plan)
+    print_line(f"{'would free' if dry_run else 'freed'} {sum(done.files.values()):,} files, {_size(sum(done.bytes.values()))}")
+
+
+COMMANDS = (releases, show, diff, rollback, pin, pins, unpin, vacuum)
+
+
+def _print_plan(plan: Vacuum) -> None:
+    print_rows("kept", ["release", "why"], [{"release": name, "why": why} for name, why in plan.kept.items()])
+    print_line(f"become unreadable: {', '.join(plan.unreadable) or 'none'}")
+    rows = [{"of": group, "files": count, "size": _size(plan.bytes[group])} for group, count in sorted(plan.files.items())]
+    print_rows("files to free", ["of", "files", "size"], rows)
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.1f} TB"
 
 
 def _show_release(lake: Warehouse, release: Release, as_json: bool) -> None:

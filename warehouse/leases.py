@@ -18,7 +18,7 @@ from sidlake.tokenizers.errors import StorageError
 from sidlake.warehouse.releases import Release, find, get
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["reading", "withdrawn"]
+__all__ = ["discard", "reading", "withdrawn"]
 
 
 @contextmanager
@@ -50,6 +50,11 @@ def withdrawn(warehouse: Warehouse, release_ids: list[str]) -> Iterator[list[str
                 continue
             free.append(release_id)
         yield free
+
+
+def discard(warehouse: Warehouse, release_id: str) -> None:
+    """Remove the lease file of a vacuumed release; whoever waits for it still finds the record."""
+    _path(warehouse, release_id).unlink(missing_ok=True)
 
 
 def _path(warehouse: Warehouse, release_id: str) -> Path:
