@@ -14,7 +14,7 @@ import polars as pl
 from sidlake.assets.failures import IO_RETRIES, failing_fast
 from sidlake.assets.resources import SidlakeResource
 from sidlake.pipelines.context import RunContext
-from sidlake.quality.gates import REMEDIES
+from sidlake.quality.gates import remedy_for
 from sidlake.tokenizers.errors import LawBroken
 from sidlake.warehouse.laws import REQUIRED, verify
 from sidlake.warehouse.releases import history
@@ -103,16 +103,19 @@ def leaves_are_sids(context: dg.AssetCheckExecutionContext, sidlake: SidlakeReso
 
 @dg.asset_check(asset="sid_quality", blocking=True, retry_policy=IO_RETRIES)
 def gates(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Gates of the recipe: one that refuses stops the run, one that warns shows as a warning."""
+    """Gates of the recipe: one that refuses stops the run, one that warns or is overridden shows as a warning."""
     with failing_fast():
-        rows = sidlake.open_run(context).read("sid_quality").to_pylist()
+        ctx = sidlake.open_run(context)
+        rows = ctx.read("sid_quality").to_pylist()
     refused = [row for row in rows if row["verdict"] == "refuse"]
     warned = [row for row in rows if row["verdict"] == "warn"]
-    severity = dg.AssetCheckSeverity.ERROR if refused or not rows else dg.AssetCheckSeverity.WARN
+    overridden = [f"overridden: {ctx.override}"] if refused and ctx.override else []
+    blocks = not rows or (refused and not overridden)
+    severity = dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=bool(rows) and not refused and not warned,
         severity=severity,
-        description="; ".join(_gate_line(row) for row in refused + warned) or ("" if rows else "no metric was stored"),
+        description="; ".join([*overridden, *map(_gate_line, refused + warned)]) or ("" if rows else "no metric was stored"),
         metadata={"refused": len(refused), "warned": len(warned), "passed": sum(row["verdict"] == "pass" for row in rows)},
     )
 
@@ -147,8 +150,10 @@ def _judged(broken: list[dict[str, Any]], *, asset: str | None = None, name: str
 
 def _gate_line(row: dict[str, Any]) -> str:
     level = "" if row["level"] is None else f" of level {row['level']}"
-    remedy = REMEDIES.get(row["metric"], "see the recipe")
-    return f"{row['metric']}{level} is {row['value']}, the limit is {row['threshold']}; try: {remedy}"
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    examples = f"; such as {'; '.join(row['examples'])}" if row["examples"] else ""
+    line = f"{row['metric']}{level} is {row['value']}, the limit is {row['threshold']}{reason}{examples}"
+    return f"{line}; try: {remedy_for(row['metric'])}"
 
 
 CHECKS = [unique_ids, known_items, semantic_id_laws, sequences_carry_codes, leaves_are_sids, gates]

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.resources import SidlakeResource, dagster_home, settings_from
+from sidlake.assets.resources import OVERRIDE_TAG, SidlakeResource, dagster_home, settings_from
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.tour import print_tour
 from sidlake.tokenizers.errors import NotFoundError, RecipeError, SidlakeError
@@ -31,14 +31,14 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _ALIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
-def launch(job: str, resource: SidlakeResource, instance: dg.DagsterInstance) -> list[str]:
-    """Run `job` and return its errors, one line each; none when it succeeded."""
+def launch(job: str, resource: SidlakeResource, instance: dg.DagsterInstance, *, override: str | None = None) -> list[str]:
+    """Run `job` and return its errors, one line each; none when it succeeded. `override` lets refusing gates pass, and says why."""
     _close_dead_runs(instance)
     result = defs.resolve_job_def(job).execute_in_process(
         run_config=_QUIET,
         instance=instance,
         resources={"sidlake": resource},
-        tags={_PROCESS_TAG: _process(os.getpid())},
+        tags={_PROCESS_TAG: _process(os.getpid())} | ({OVERRIDE_TAG: override} if override else {}),
         raise_on_error=False,
     )
     return [] if result.success else _errors(result)
@@ -78,6 +78,7 @@ def main(
     job: Annotated[str, typer.Argument(help="refresh or retrain.")],
     warehouse: Annotated[Path | None, typer.Option(help="Folder of the warehouse.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file of the recipe.")] = None,
+    override: Annotated[str | None, typer.Option(help="Why gates that refuse shall not stop the release; it is recorded.")] = None,
 ) -> None:
     """Run a job in this process, recorded in the Dagster instance of DAGSTER_HOME, and print a tour of the result.
 
@@ -94,7 +95,7 @@ def main(
     except SidlakeError as error:
         _stop(f"{type(error).__name__}: {error}", 2 if isinstance(error, RecipeError | NotFoundError) else 1)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        errors = launch(job, SidlakeResource(**names, engine=settings.engine, console=True), instance)
+        errors = launch(job, SidlakeResource(**names, engine=settings.engine, console=True), instance, override=override)
     if errors:
         _stop("\n  ".join(errors), 1)
     print_tour(opened, Console(soft_wrap=True))

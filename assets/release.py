@@ -13,7 +13,7 @@ from sidlake.warehouse.releases import get
 
 __all__ = ["release"]
 
-_SHOWN = ["release_id", "parent", "generation", "created_at", "status", "content_hash", "reason"]
+_SHOWN = ["release_id", "parent", "generation", "created_at", "status", "content_hash", "reason", "published_by", "override"]
 
 
 @dg.asset(

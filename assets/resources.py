@@ -26,10 +26,13 @@ from sidlake.pipelines.recipe import Recipe, load_recipe
 from sidlake.tokenizers.errors import NotFoundError, RecipeError
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["JOB_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
+__all__ = ["JOB_TAG", "OVERRIDE_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
 
 JOB_TAG = "sidlake/job"
 """Run tag that says which job a run belongs to: refresh or retrain."""
+
+OVERRIDE_TAG = "sidlake/override"
+"""Run tag that says why gates that refuse shall not stop the run; the reason becomes part of the release."""
 
 _Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -120,6 +123,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             job=_job_of(context),
             engine=self._engine(),
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
+            override=context.run.tags.get(OVERRIDE_TAG),
         )
 
     def run_step(self, context: dg.AssetExecutionContext, step: Step) -> tuple[RunContext, StepReport, float]:

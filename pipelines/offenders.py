@@ -61,7 +61,7 @@ class Offenders:
         if metric == "unique_share":
             return self._groups(self.codes_NL)
         if metric in _LEVEL and level is not None:
-            return self._groups(self.raw_codes_NL[:, level : level + 1], what=f"code of level {level}", least=1)
+            return self._groups(self.raw_codes_NL[:, level : level + 1], what=f"level {level}, code", least=1)
         if metric in _MOVED:
             return self._furthest("move_cost")
         if metric in _FAR:

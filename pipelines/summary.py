@@ -40,6 +40,8 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
         "generation": release.generation,
         "created_at": release.created_at.isoformat(timespec="seconds"),
         "content_hash": release.content_hash,
+        "published_by": release.published_by,
+        "override": release.override,
         "verdict": next((v for v in ("refuse", "warn") if v in verdicts), "pass"),
         "tables": tables,
         "rejected": rejected.sort("target", "rows", "rule", descending=[False, True, False]).to_dicts(),
