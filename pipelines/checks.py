@@ -24,6 +24,7 @@ from sidlake.pipelines.generations import fused_vectors, load_generation
 from sidlake.pipelines.leaks import leaked, learned_events
 from sidlake.pipelines.offenders import Offenders, with_examples
 from sidlake.pipelines.split import keyed_sessions, ordered_events, training_events
+from sidlake.pipelines.staleness import staleness_metrics
 from sidlake.pipelines.vectors import as_codes
 from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
 from sidlake.quality.hit_rate import wilson_interval
@@ -109,6 +110,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
     )
     foreign_N, share = _foreign(ctx, model, sids, x_ND)
     found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
+    metrics += staleness_metrics(ctx, model, items, x_ND, sids)
     metrics += [*_crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
     metrics.append(Metric(metric="leaked_session_share", value=_leaked_share(sessions, found)))
     offenders = Offenders(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidlake.generative.config import GenerativeConfig
+from sidlake.pipelines.drift_config import DriftConfig, RetirementConfig
 from sidlake.pipelines.encoders_config import EncodersConfig, Modality
 from sidlake.pipelines.parsing import parse_dataclass
 from sidlake.quality.gates import Gate
@@ -225,7 +226,11 @@ class TokenizerConfig:
 
     def settings(self, num_items: int, *, device: str) -> Any:  # noqa: ANN401  each kind has its own class
         """Return the kind's config for `num_items` items; `RecipeError` for an option it does not have."""
-        common = {"widths": list(self.widths or default_widths(num_items)), "seed": self.seed, "max_fit_rows": self.max_fit_rows}
+        common = {
+            "widths": list(default_widths(num_items) if self.widths is None else self.widths),
+            "seed": self.seed,
+            "max_fit_rows": self.max_fit_rows,
+        }
         kind = tokenizer_class(self.kind)
         try:
             return parse_dataclass(kind.config_type, {**common, **self.options, "device": device}, path="tokenizer.options")
@@ -256,6 +261,8 @@ class Recipe:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     gates: tuple[Gate, ...] = ()
     trainer: GenerativeConfig | None = None
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    retirement: RetirementConfig = field(default_factory=RetirementConfig)
     method: Method | None = None
     folder: str = "."
 
