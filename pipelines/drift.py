@@ -46,11 +46,7 @@ def signals(first: Mapping[str, float], last: Mapping[str, float], *, capacity_s
     found = [
         ("staleness_share", last.get("staleness_share"), config.max_staleness_share),
         ("the rise of mean_move_cost", rise, config.max_move_cost_rise),
-        (
-            "the share of ehr_reconstructed that was lost",
-            loss / hit_rate if loss is not None and hit_rate else None,
-            config.max_hit_rate_loss,
-        ),
+        ("the share of ehr_reconstructed that was lost", lost, config.max_hit_rate_loss),
         ("the share of the code space in use", capacity_share, config.max_capacity_share),
     ]
     return [
