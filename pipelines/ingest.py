@@ -29,6 +29,7 @@ from sidlake.pipelines.source_columns import (
     category,
     identifier,
     picture,
+    require_lists,
     select_columns,
     tidy,
     timestamp,
@@ -294,6 +295,7 @@ def _interactions(
     columns = {config.user_id, config.item_id, *(r.column for r in rules)} | {n for n in (config.ts, config.weight) if n}
     frame = open_files(files[config.source], source.format, columns)
     if config.sequences:
+        require_lists(config.item_id, frame.collect_schema())
         frame = frame.with_columns(pl.int_ranges(pl.col(config.item_id).list.len()).alias("__position"))
         frame = frame.explode(config.item_id, "__position", empty_as_null=True)
         columns |= {"__position"}

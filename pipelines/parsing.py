@@ -33,7 +33,7 @@ def parse_dataclass(kind: type[T], values: Mapping[str, object], *, path: str = 
         raise RecipeError(msg)
     missing = [f.name for f in declared if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
     if missing:
-        msg = f"missing key {_join(path, missing[0])}"
+        msg = f"missing key {_join(path, missing[0])}: add it to the recipe"
         raise RecipeError(msg)
     return kind(**{name: _parse(hints[name], value, _join(path, name)) for name, value in values.items()})
 

@@ -47,7 +47,8 @@ def apply_checks(rows: pl.DataFrame, checks: list[Check]) -> tuple[pl.DataFrame,
     try:
         judged = rows.with_columns(broken.alias(_RULE), value.alias(_VALUE))
     except pl.exceptions.PolarsError as error:
-        msg = f"a rule does not fit its column's type: {error}"
+        why = " ".join(str(error).split("This error occurred")[0].split())
+        msg = f"a rule does not fit its column: {why}; change the rule in the recipe, or the column's type"
         raise ContractError(msg) from error
     return judged.filter(pl.col(_RULE).is_null()).drop(_RULE, _VALUE), judged.filter(pl.col(_RULE).is_not_null())
 

@@ -18,6 +18,7 @@ __all__ = [
     "category",
     "identifier",
     "picture",
+    "require_lists",
     "select_columns",
     "tidy",
     "timestamp",
@@ -40,7 +41,7 @@ def identifier(column: str, schema: pl.Schema | pl.DataFrame) -> pl.Expr:
     """Return an identifier as text without blanks around it; `ContractError` for a column that is neither text nor integer."""
     kind = (schema.schema if isinstance(schema, pl.DataFrame) else schema)[column]
     if not (kind == pl.String or kind.is_integer()):
-        msg = f"column {column!r} holds {kind}; an identifier is a string or an integer"
+        msg = f"column {column!r} holds {kind}; an identifier is a string or an integer: convert it, or name another column"
         raise ContractError(msg, column=column, type=str(kind))
     return pl.col(column).cast(pl.String).str.strip_chars()
 
@@ -49,7 +50,9 @@ def timestamp(column: str, rows: pl.DataFrame) -> pl.Expr:
     """Return instants in UTC; `ContractError` for a column that holds none."""
     kind = rows.schema[column]
     if not kind.is_temporal() or kind == pl.Time or isinstance(kind, pl.Duration):
-        msg = f"column {column!r} holds {kind}; a timestamp column is a date or a datetime (without a zone it is taken as UTC)"
+        msg = (
+            f"column {column!r} holds {kind}; a timestamp column is a date or a datetime (taken as UTC without a zone): convert it"
+        )
         raise ContractError(msg, column=column, type=str(kind))
     if isinstance(kind, pl.Datetime) and kind.time_zone:
         return pl.col(column).dt.convert_time_zone("UTC").cast(UTC)
@@ -63,9 +66,16 @@ def cast_column(column: Column | None, kind: pl.DataType | type[pl.DataType], ro
     if kind == UTC:
         return timestamp(column.column, rows)
     if not rows.schema[column.column].is_numeric():
-        msg = f"column {column.column!r} holds {rows.schema[column.column]}; a price is a number"
+        msg = f"column {column.column!r} holds {rows.schema[column.column]}; a price is a number: convert it, or leave price out"
         raise ContractError(msg, column=column.column)
     return pl.col(column.column).cast(kind)
+
+
+def require_lists(column: str, schema: pl.Schema) -> None:
+    """Return when `column` holds lists, as a recipe with `sequences` says; else `ContractError`."""
+    if not isinstance(schema[column], pl.List):
+        msg = f"column {column!r} holds {schema[column]}, sequences = true needs lists of items: the column has the wrong type"
+        raise ContractError(f"{msg}; convert it, or leave sequences out", column=column, type=str(schema[column]))
 
 
 def with_columns(rows: pl.DataFrame, *, user_id: pl.Expr, ts: pl.Expr, weight: pl.Expr) -> pl.DataFrame:
@@ -73,7 +83,7 @@ def with_columns(rows: pl.DataFrame, *, user_id: pl.Expr, ts: pl.Expr, weight: p
     try:
         return rows.with_columns(user_id.alias("user_id"), ts.alias("ts"), weight.alias("weight"))
     except pl.exceptions.PolarsError as error:
-        msg = f"interactions: a column has the wrong type: {error}"
+        msg = f"interactions: a column has the wrong type: {str(error).splitlines()[0]}; convert it, or name another column"
         raise ContractError(msg) from error
 
 

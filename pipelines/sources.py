@@ -91,11 +91,11 @@ def open_source(path: Path, file_format: str, needed: Iterable[str]) -> pl.LazyF
         frame = _scan(path, file_format)
         columns = frame.collect_schema().names()
     except (pl.exceptions.PolarsError, pa.ArrowInvalid, OSError) as error:
-        msg = f"source {path}: cannot be read as {file_format} (damaged, cut short or another format): {error}"
+        msg = f"source {path}: cannot be read as {file_format} (damaged, cut short or another format): {error}; write it again"
         raise SourceError(msg, path=str(path)) from error
     missing = sorted(set(needed) - set(columns))
     if missing:
-        msg = f"source {path}: no column {missing[0]!r}; it has {columns}"
+        msg = f"source {path}: no column {missing[0]!r}; it has {columns}: correct the recipe or the source"
         raise SourceError(msg, path=str(path), missing=missing)
     return frame.with_row_index(ROW)
 
@@ -105,10 +105,10 @@ def collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
     except (pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError) as error:
-        msg = f"source {path}: a column has the wrong type: {error}"
+        msg = f"source {path}: a column has the wrong type: {str(error).splitlines()[0]}; convert it, or name another column"
         raise ContractError(msg, path=str(path)) from error
     except (pl.exceptions.PolarsError, OSError) as error:
-        msg = f"source {path}: damaged or cut short: {error}"
+        msg = f"source {path}: damaged or cut short: {str(error).splitlines()[0]}; write the file again"
         raise SourceError(msg, path=str(path)) from error
 
 

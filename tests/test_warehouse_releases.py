@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +127,9 @@ def test_a_rollback_to_files_that_changed_since_is_refused(warehouse):
     swapped = Path(other.files("items")[0])
     entry.write_text(entry.read_text().replace(f'"size":{path.stat().st_size}', f'"size":{swapped.stat().st_size}'))
     path.write_bytes(swapped.read_bytes())
+    with pytest.raises(StorageError, match=f"not as they were published: {re.escape(str(path))}"):
+        rollback(warehouse, "r000001", "test")
+    warehouse.overwrite("file_digests", CONTRACTS["file_digests"].empty_table(), run_id="run")  # as of a release from before them
     with pytest.raises(StorageError, match="content hash"):
         rollback(warehouse, "r000001", "test")
     assert len(history(warehouse)) == 1

@@ -32,7 +32,7 @@ __all__ = ["connect", "query", "statements", "write_catalog"]
 _WRITTEN_AFTER = ("model_metrics", "recommendations")  # by the trainer, for a release that already exists
 _RELEASED = (
     "items", "interactions", "rejected_rows", "item_embeddings", "codebooks", "semantic_ids", "sid_quality", "user_sequences",
-    "sid_trie",
+    "sid_trie", "retired_sids",
 )  # fmt: skip
 _ABOUT = {
     "items": "the catalogue of products",
@@ -41,12 +41,14 @@ _ABOUT = {
     "item_embeddings": "vectors of the items, per modality and encoder",
     "codebooks": "the codes of the current generation and their vectors",
     "semantic_ids": "one SID per item: the current release's generation",
+    "retired_sids": "SIDs of items that have left, held for them",
     "sid_quality": "the current release's quality metrics and their verdicts",
     "user_sequences": "histories to train on, as items and as codes",
     "sid_trie": "the prefix trie of the SIDs, as compressed sparse rows",
     "model_metrics": "how the trained models fare, per release",
     "recommendations": "recommended items per user, from the latest release that has any",
     "releases": "all releases; the last row is current",
+    "file_digests": "SHA-256 of every file that releases name, for finding damage",
     "pins": "names in force and the releases they point at",
     "vacuumed": "releases whose files are gone; the views of history leave them out",
     "items_with_sids": "items joined with their SIDs",
@@ -120,6 +122,7 @@ def statements(warehouse: Warehouse) -> list[str]:
         raise NotFoundError(msg, path=warehouse.url)
     views = {
         "releases": _head(warehouse, "releases"),
+        "file_digests": _head(warehouse, "file_digests"),
         "pins": f"SELECT * FROM ({_head(warehouse, 'pins')}) {_IN_FORCE}",
         "vacuumed": _head(warehouse, "vacuumed"),
         **{table: _released(warehouse, table, releases[-1]) for table in _RELEASED},

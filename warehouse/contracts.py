@@ -111,6 +111,22 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("count", pa.int64(), "items whose raw code this is, at fit time"),
         ]
     ),
+    "retired_sids": pa.schema(
+        [
+            _field("item_id", pa.string(), "the item that left the catalogue"),
+            _field("generation", pa.string(), "the codebooks that made its SID"),
+            _field("codes", pa.list_(pa.int32()), "its SID, held for it: no other item of the generation has it"),
+            _field("sid", pa.string(), "the SID spelled as tokens"),
+            _field("sid_key", pa.int64(), "the SID as one number, as in `semantic_ids`", nullable=True),
+            _field("modalities", pa.list_(pa.string()), "modalities that the item's vector was made of"),
+            _field("raw_codes", pa.list_(pa.int32()), "the nearest codes, before collisions were resolved"),
+            _field("moved", pa.bool_(), "whether resolving a collision had changed the codes"),
+            _field("move_cost", pa.float32(), "as in `semantic_ids`"),
+            _field("residual_norm", pa.float32(), "as in `semantic_ids`"),
+            _field("assigned_at", _TIMESTAMP, "when the SID was first assigned"),
+            _field("retired_at", _TIMESTAMP, "when the item left"),
+        ]
+    ),
     "sid_quality": pa.schema(
         [
             _field("metric", pa.string(), "name of the metric"),
@@ -181,6 +197,13 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("published_by", pa.string(), "who ran it: user@host", nullable=True),
             _field("override", pa.string(), "why refusing gates were overridden; null where none was", nullable=True),
             _field("trained_on", pa.string(), "JSON: the rows the codebooks were fitted on: number, digest", nullable=True),
+        ]
+    ),
+    "file_digests": pa.schema(
+        [
+            _field("table_name", pa.string(), "the table"),
+            _field("file", pa.string(), "the file's name below the table's folder"),
+            _field("sha256", pa.string(), "SHA-256 of its bytes, hex, when a release first named it"),
         ]
     ),
     "pins": pa.schema(

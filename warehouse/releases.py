@@ -20,6 +20,7 @@ import pyarrow as pa
 from sidlake.tokenizers.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.file_digests import check_files, note_files
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.pins import pins, resolve
@@ -145,6 +146,7 @@ def publish(warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: s
         verify(warehouse, candidate.tables, generation=candidate.generation, previous=previous)
         refused = _check_gates(warehouse, candidate.tables, candidate.override)
         digest = content_hash(warehouse, candidate.tables, candidate.generation)
+        note_files(warehouse, candidate.tables, run_id=candidate.run_id)
         draft = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "run_id"}
         draft |= {"override": candidate.override if refused else None}
         release = _next(parent, status="published", digest=digest, draft=draft)
@@ -162,6 +164,7 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by
     with warehouse.writing(run_id):
         version = warehouse.version("releases")
         target = get(warehouse, release_id)
+        check_files(warehouse, target.tables)
         verify(warehouse, target.tables, generation=target.generation)
         digest = content_hash(warehouse, target.tables, target.generation)
         if digest != target.content_hash:

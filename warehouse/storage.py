@@ -43,8 +43,9 @@ def _storage_error(path: str | Path, error: Exception) -> StorageError:
     text = str(error)
     if str(path).startswith("s3://"):
         text = " ".join(_COLOURS.sub("", text).split())[:_LONGEST]  # the object store's client draws a tree, in colours
+    shown = text.split("\n   0: ")[0]  # Delta's client adds the stack it failed on
     remedy = _store_remedy(text) if str(path).startswith("s3://") else _remedy(text)
-    msg = f"reading or writing {path} failed: {text}; {remedy}; published releases are untouched"
+    msg = f"reading or writing {path} failed: {shown}; {remedy}; published releases are untouched"
     return StorageError(msg, path=str(path))
 
 
@@ -58,7 +59,7 @@ def _remedy(text: str) -> str:
 
 
 def _store_remedy(text: str) -> str:
-    lowered = text.lower()
+    lowered = text.lower().replace("_", " ")
     if "nosuchbucket" in lowered or "bucket does not exist" in lowered:
         return "create the bucket or name another"
     # without credentials the clients ask the address of a cloud machine's own role
