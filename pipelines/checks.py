@@ -1,8 +1,8 @@
 """The step that checks quality: every metric of `quality.measure`, judged by the recipe's gates, into `sid_quality`.
 
 Beside those metrics it measures what takes the warehouse to know: whether sessions ask for events that the generation learned from
-(`leaks`), and whether new items look like those that the codebooks were made for. Relative gates compare with the release that the
-run started from. A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
+(`leaks`), and whether new items were embedded as the published ones were (`foreigners`). Relative gates compare with the release
+that the run started from. A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sidlake.encoders.fusion import Fusion
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.embeddings import load_fusion
+from sidlake.pipelines.foreigners import foreign_items
 from sidlake.pipelines.former_generation import former_codes
 from sidlake.pipelines.generations import fused_vectors, load_generation
 from sidlake.pipelines.leaks import leaked, learned_events
@@ -27,18 +27,15 @@ from sidlake.pipelines.split import keyed_sessions, ordered_events, training_eve
 from sidlake.pipelines.staleness import staleness_metrics
 from sidlake.pipelines.vectors import as_codes
 from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
-from sidlake.quality.hit_rate import wilson_interval
 from sidlake.quality.measure import Former, measure
 from sidlake.quality.sessions import Sessions
 from sidlake.tokenizers.errors import GateFailed
 from sidlake.tokenizers.relabelled import own_codes
-from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.warehouse.contracts import conform
 
 __all__ = ["check_quality", "require_fresh_quality", "worst"]
 
 _COLUMNS = ["item_id", "codes", "raw_codes", "move_cost", "residual_norm"]
-_FAR_OUT = 0.99  # quantile of the published items' relative residuals beyond which a new item lies far out
 
 
 def check_quality(ctx: RunContext) -> StepReport:
@@ -108,7 +105,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
         popularity_N=_popularity(ctx, events, item_ids),
         former=former,
     )
-    foreign_N, share = _foreign(ctx, model, sids, x_ND)
+    foreign_N, share = foreign_items(ctx, items)
     found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
     metrics += staleness_metrics(ctx, model, items, x_ND, sids)
     metrics += [*_crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
@@ -151,26 +148,6 @@ def _former(ctx: RunContext, items: pa.Table, unaligned_NL: npt.NDArray[np.integ
     of_level = ctx.warehouse.scan("codebooks", version=base.tables["codebooks"]).filter(pl.col("generation") == base.generation)
     widths = of_level.group_by("level").len().sort("level").collect()["len"].to_list()
     return Former(codes_NL=codes_NL, widths=widths, unaligned_NL=unaligned_NL) if len(widths) == unaligned_NL.shape[1] else None
-
-
-def _foreign(
-    ctx: RunContext, model: Tokenizer, sids: pa.Table, x_ND: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.bool_], float | None]:
-    """Return which new items lie far out, and the least share of new items that do (95 %); None without new or published ones.
-
-    Far out is a residual, over the vector's length, that `_FAR_OUT` of the items published in this generation stay below.
-    """
-    none_N = np.zeros(len(sids), bool)
-    if ctx.base is None or ctx.base.generation != ctx.generation:
-        return none_N, None
-    published = ctx.warehouse.read("semantic_ids", version=ctx.base.tables["semantic_ids"], columns=["item_id"]).column("item_id")
-    new_N = pc.invert(pc.is_in(sids.column("item_id"), value_set=published)).to_numpy()
-    if not 0 < new_N.sum() < len(new_N):
-        return none_N, None
-    lengths_N = np.linalg.norm(model.latents(x_ND).astype(np.float64), axis=1)
-    relative_N = sids.column("residual_norm").to_numpy() / np.maximum(lengths_N, 1e-30)
-    far_N = new_N & (relative_N > np.quantile(relative_N[~new_N], _FAR_OUT))
-    return far_N, wilson_interval(int(far_N.sum()), int(new_N.sum()))[0]
 
 
 def _crowding(raw_NL: npt.NDArray[np.int32], widths: Sequence[int]) -> list[Metric]:

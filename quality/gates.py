@@ -67,7 +67,7 @@ REMEDIES: dict[str, str] = {
     "ehr_reconstructed": "compare with ehr_quantized: a gap between them is the cost of moving items or of undoing the fusion",
     "ehr_unmoved": "compare with ehr_quantized: a gap between them is the cost of undoing the fusion",
     "leaked_session_share": "the generation learned from these events: run retrain, so that sessions ask for what it never saw",
-    "foreign_item_share": "new vectors are unlike those the codebooks were fitted on: if the encoder is the same, run retrain",
+    "foreign_item_share": "new vectors lie near no published one: is the encoder still the same? New kinds of items need retrain",
 }
 
 
@@ -123,7 +123,7 @@ class Gate:
 MANDATORY: tuple[Gate, ...] = (
     Gate(metric="unique_share", minimum=1.0),
     Gate(metric="leaked_session_share", maximum=0.0, optional=True),
-    # The lower end of a 95 % interval: 1 % is expected, 4 new items that all lie far out are the first to be refused.
+    # The lower end of a 95 % interval: 1 % is expected; of new items that all lie far out, 4 are the first to be refused.
     Gate(metric="foreign_item_share", maximum=0.5, optional=True),
 )
 """Gates of every recipe: what is never right, whatever the catalogue."""

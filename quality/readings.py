@@ -171,8 +171,8 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "foreign_item_share",
             "New items unlike the old",
             "share",
-            "New items that lie further from their codes than the items that the codebooks were fitted on; a large share means "
-            "another encoder, or another kind of item.",
+            "New items that lie further from every published item than published ones lie from each other (lower end of a 95 % "
+            "interval); a large share means another encoder, or another kind of item.",
         ),
         (
             "neighbourhood_jaccard",
