@@ -33,6 +33,7 @@ __all__ = ["Comparison", "Item", "Judged", "Moved", "Report", "report_of", "verd
 _MAX_HISTORY = 60  # releases that a metric's history goes back
 _NUM_MOVED = 25
 _TITLES_OF_ALL = 2000  # titles sampled for what is common everywhere
+_TITLE = 200  # characters of a title that its words are taken from; fewer are shown
 _NUM_PICTURES = 2000  # pictures read: about as many thumbnails as a megabyte holds
 _PICTURES_OF_A_PREFIX = 12
 
@@ -238,7 +239,7 @@ def _items(
     warehouse: Warehouse, release: Release, sids: pl.DataFrame, rows: set[int], *, pictures: dict[int, bytes]
 ) -> dict[int, Item]:
     """Return the items of `rows` with their titles."""
-    about = _about(warehouse, release, sids, rows, ["title"]).sort("row")
+    about = _about(warehouse, release, sids, rows, ["title"]).with_columns(pl.col("title").str.slice(0, _TITLE)).sort("row")
     return {
         row["row"]: Item(
             item_id=row["item_id"], title=row["title"], sid=row["sid"], moved=row["moved"], picture=pictures.get(row["row"])

@@ -13,7 +13,7 @@ from sidlake.pipelines.report_text import number, text
 from sidlake.quality.gates import REMEDIES
 from sidlake.quality.readings import GROUPS, reading_of
 
-__all__ = ["grouped_metrics", "metric_rows", "named"]
+__all__ = ["grouped_metrics", "judged_metrics", "metric_rows", "named"]
 
 _HALF_WIDTH = "_ci_half_width"
 _MAX_EXAMPLES = 5
@@ -21,11 +21,17 @@ _VERDICTS = ("refuse", "warn", "pass", "info")
 _WORDS = {"refuse": "refused", "warn": "warning", "pass": "passed", "info": ""}
 
 
+def judged_metrics(every: Sequence[Judged]) -> str:
+    """Return a row for each metric with a limit at any of its levels; empty without one."""
+    judged = {one.metric for one in every if one.is_judged}
+    return metric_rows([one for one in every if one.metric in judged], every)
+
+
 def grouped_metrics(every: Sequence[Judged]) -> str:
     """Return the metrics without a limit under the question that their group answers, each group folded; empty without metrics."""
-    by_group = {
-        group: [one for one in every if not one.is_judged and reading_of(one.metric).group == group] for group in (*GROUPS, "")
-    }
+    judged = {one.metric for one in every if one.is_judged}
+    others = [one for one in every if one.metric not in judged]
+    by_group = {group: [one for one in others if reading_of(one.metric).group == group] for group in (*GROUPS, "")}
     return "".join(
         f"<details class=group><summary>{GROUPS.get(group, 'Others')}</summary>{metric_rows(of, every)}</details>"
         for group, of in by_group.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sidlake.pipelines.report import Comparison, Report
 from sidlake.pipelines.report_items import Pictures, moved_items, tree_of_items
-from sidlake.pipelines.report_metrics import grouped_metrics, metric_rows, named
+from sidlake.pipelines.report_metrics import grouped_metrics, judged_metrics, named
 from sidlake.pipelines.report_plots import Rate, collision_chart, hit_rate_chart, level_heat_map
 from sidlake.pipelines.report_text import count, number, text
 
@@ -110,7 +110,7 @@ def _facts(report: Report) -> str:
 
 
 def _judged(report: Report) -> str:
-    rows = metric_rows([one for one in report.metrics if one.is_judged], report.metrics)
+    rows = judged_metrics(report.metrics)
     return rows or "<p>The recipe sets no limits; add some under <code>[[gates]]</code>.</p>"
 
 
