@@ -13,12 +13,13 @@ The kinds differ in how the projections are fitted (`fusion_fit`); what is store
 - ``align``: one modality's space, into which the others are turned, added up: the linear form of PRORec's alignment of semantic
   and collaborative vectors before quantizing (arXiv 2502.06269).
 - ``contrastive``: a projection trained on items bought together (FORGE, OneRec; see `contrastive_projection`).
+- ``neighbours``: a small network that keeps each item's neighbours in few dimensions (see `neighbour_projection`).
 
 An item that lacks a modality gets zeros for its part, which is that modality's mean (for ``plain`` just zeros). A fused row depends
 on its own vectors alone: products run in float64, on one BLAS thread, in blocks of a fixed number of rows, so chunking a table
 differently changes no bit. The fit adds rows up in the order given; give them in a fixed order (by item_id).
 
-Deliberately not done: fusion by a network, and imputing a missing modality from the others.
+Deliberately not done: imputing a missing modality from the others.
 
 Shapes: N items, M vector dim of a modality, K its dim after PCA, D the dim of the fused rows, P pairs, B rows of a block.
 """
@@ -40,8 +41,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 from threadpoolctl import threadpool_limits
 
-from sidlake.encoders.fusion_config import BLOCK_KINDS, FuseConfig, FusionConfig, ModalityWeight
+from sidlake.encoders.fusion_config import BLOCK_KINDS, PAIR_KINDS, FuseConfig, FusionConfig, ModalityWeight
 from sidlake.encoders.fusion_fit import fit_tensors
+from sidlake.encoders.fusion_network import Network, apply_network, shapley_shares, unit_rows
 from sidlake.tokenizers.errors import ArtifactError, EncoderError
 
 __all__ = ["Fusion", "FusionConfig", "ModalityWeight"]
@@ -59,7 +61,7 @@ class Fusion:
         config: what was asked for.
         dim: of the fused rows.
         fusion_id: names the config, the tensors and what the fit says of its pairs.
-        about: for ``contrastive`` how many ``pairs`` there were, and the ``window`` of the events behind them; else empty.
+        about: for kinds that learn from pairs how many ``pairs`` there were, and the ``window`` of their events; else empty.
     """
 
     def __init__(self, config: FusionConfig, tensors: dict[str, NDArray[np.float64]], about: dict[str, Any] | None = None) -> None:
@@ -67,7 +69,8 @@ class Fusion:
         self.about = about or {}
         self._tensors = tensors
         self._spans = _spans(config, tensors)
-        self.dim = self._spans[-1].stop
+        self._network: Network = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+        self.dim = len(self._network["bias"]) if self._network else self._spans[-1].stop
         self.fusion_id = f"fusion:{_digest(config, tensors, self.about)[:12]}"
 
     @classmethod
@@ -78,13 +81,16 @@ class Fusion:
         config: FusionConfig,
         *,
         pairs_P2: NDArray[np.int64] | None = None,
+        gaps_P: NDArray[np.int64] | None = None,
         pairs_window: tuple[str, str] | None = None,
     ) -> Fusion:
         """Return the fusion of `config` fitted on the present rows of each modality ([N, M] and bool [N]).
 
-        ``contrastive`` learns from `pairs_P2`, pairs of rows; `pairs_window`, the first and last instant of the events behind them,
-        is stored with it. Deterministic for a given order of rows, for any number of threads. Memory: 8 * M bytes per row of one
-        block of 4,096 rows; for ``contrastive`` 4 bytes per row and dimension of all modalities, and 32 bytes per pair.
+        ``contrastive`` and ``neighbours`` learn from `pairs_P2`, pairs of rows, the latter also from how many positions apart they
+        were taken; `pairs_window`, the first and last instant of the events behind them, is stored with it.
+
+        Deterministic for a given order of rows, for any number of threads. Memory: 8 * M bytes per row of one
+        block of 4,096 rows; for kinds that learn from pairs 4 bytes per row and dimension of all modalities, and 48 bytes per pair.
 
         Raises:
             EncoderError: a present vector is not finite, a block keeps more dims than its vectors have, no two rows differ, no
@@ -93,14 +99,14 @@ class Fusion:
         """
         _check_inputs(vectors, present, config)
         with threadpool_limits(limits=1, user_api="blas"):
-            tensors = fit_tensors(vectors, present, config, pairs_P2)
-        if config.fuse.unit:
+            tensors = fit_tensors(vectors, present, config, pairs_P2, gaps_P)
+        if config.fuse.unit and config.fuse.kind != "neighbours":
             tensors["length"] = np.ones(1)
             raw = cls(config, tensors)
             total = sum(float(np.sqrt(np.square(y_BD).sum(axis=1)).sum()) for _, y_BD, _ in raw._blocks(vectors, present))
             tensors["length"] = np.array([total / max(_num_rows(present), 1)])
         about: dict[str, Any] = {}
-        if config.fuse.kind == "contrastive" and pairs_P2 is not None:
+        if config.fuse.kind in PAIR_KINDS and pairs_P2 is not None:
             about = {"pairs": len(pairs_P2), "window": list(pairs_window) if pairs_window else None}
         return cls(config, tensors, about)
 
@@ -115,19 +121,27 @@ class Fusion:
         fused_ND = np.zeros((_num_rows(present), self.dim), dtype=np.float32)
         with threadpool_limits(limits=1, user_api="blas"):
             for rows, sum_BD, _ in self._blocks(vectors, present):
-                fused_ND[rows] = _unit(sum_BD) if self.config.fuse.unit else sum_BD
+                fused_ND[rows] = self._finished(sum_BD)
         return fused_ND
+
+    def _finished(self, sum_BD: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._network:
+            return apply_network(self._network, sum_BD, _fixed_product)
+        return unit_rows(sum_BD) if self.config.fuse.unit else sum_BD
 
     def explained(self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
         """Return each modality's share of the variance of the fused rows; the shares sum to 1.
 
         A share is the covariance of the modality's part with the whole over the variance of the whole: what two modalities say
         together is split evenly between them, and a modality that mostly contradicts the others has a share below 0. Where all
-        fused rows are equal every share is 0.
+        fused rows are equal every share is 0. Of ``neighbours``, which is no sum, it is the Shapley value of that covariance: what
+        a modality adds to others' on average, those left out being absent.
 
         Raises as `transform`.
         """
         _check_inputs(vectors, present, self.config)
+        if self._network:
+            return self._shapley(vectors, present)
         names = [entry.modality for entry in self.config.blocks]
         sums_MD = np.zeros((len(names), self.dim))
         crossed_M = np.zeros(len(names))
@@ -141,12 +155,26 @@ class Fusion:
         shares_M = crossed_M - sums_MD @ sums_MD.sum(axis=0) / max(num_rows, 1)
         return dict(zip(names, (shares_M / (shares_M.sum() or 1.0)).tolist(), strict=True))
 
+    def _shapley(self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+        names = [entry.modality for entry in self.config.blocks]
+        whole_ND = self.transform(vectors, present)
+        centred_ND = whole_ND - whole_ND.mean(axis=0, dtype=np.float64)
+        variance = float(np.square(centred_ND).sum()) or 1.0
+        absent_N = np.zeros(len(whole_ND), dtype=np.bool_)
+
+        def worth(chosen: tuple[int, ...]) -> float:
+            some = {name: present[name] if m in chosen else absent_N for m, name in enumerate(names)}
+            return float((self.transform(vectors, some) * centred_ND).sum()) / variance
+
+        return dict(zip(names, shapley_shares(len(names), worth), strict=True))
+
     def inverse(self, fused_ND: Floats) -> dict[str, NDArray[np.float32]]:
         """Return each modality's vectors, float32 [N, M], nearest to the fused rows.
 
         Kinds that keep modalities apart are exact within the kept PCA directions. Where modalities share a space, the fused row
         is divided between them as least squares has it over the fitted rows, also for an item that lacks one. Of a ``unit`` fusion
-        only the direction can be undone: rows are taken to have the mean length of the fitted ones.
+        only the direction can be undone: rows are taken to have the mean length of the fitted ones. What ``neighbours`` made is
+        mapped to the vectors that are expected of it, the best affine guess over the fitted rows.
 
         Raises:
             ValueError: `fused_ND` does not have `dim` columns.
@@ -154,8 +182,13 @@ class Fusion:
         if fused_ND.ndim != 2 or fused_ND.shape[1] != self.dim:
             raise ValueError(f"fused rows must have {self.dim} columns, got shape {fused_ND.shape}")
         result: dict[str, NDArray[np.float32]] = {}
-        length = float(self._tensors["length"][0]) if self.config.fuse.unit else None
+        length = float(self._tensors["length"][0]) if "length" in self._tensors else None
         with threadpool_limits(limits=1, user_api="blas"):
+            if self._network:
+                back_DS, at_S = self._network["back"][:-1], self._network["back"][-1]
+                starts = range(0, len(fused_ND), _BLOCK_ROWS)
+                guesses = [_fixed_product(fused_ND[i : i + _BLOCK_ROWS].astype(np.float64), back_DS) + at_S for i in starts]
+                fused_ND = np.concatenate([*guesses, np.empty((0, len(at_S)))])
             for entry, span in zip(self.config.blocks, self._spans, strict=True):
                 mean_M, unproject_KM = self._part(entry, "mean"), self._part(entry, "unproject")
                 out_NM = np.empty((len(fused_ND), mean_M.size), dtype=np.float32)
@@ -218,7 +251,7 @@ class Fusion:
         num_rows = _num_rows(present)
         for first in range(0, num_rows, _BLOCK_ROWS):
             rows = slice(first, min(first + _BLOCK_ROWS, num_rows))
-            sum_BD = np.zeros((rows.stop - rows.start, self.dim))
+            sum_BD = np.zeros((rows.stop - rows.start, self._spans[-1].stop))
             parts = []
             for entry, span in zip(self.config.blocks, self._spans, strict=True):
                 has_B = present[entry.modality][rows]
@@ -237,7 +270,7 @@ class Fusion:
 def _spans(config: FusionConfig, tensors: dict[str, NDArray[np.float64]]) -> list[slice]:
     """Return the columns of the fused row that each modality fills: its own, or in a shared space all of them."""
     dims = [tensors[f"{entry.modality}.project"].shape[1] for entry in config.blocks]
-    if config.fuse.kind not in BLOCK_KINDS:
+    if config.fuse.kind not in BLOCK_KINDS and config.fuse.kind != "neighbours":
         return [slice(0, dim) for dim in dims]
     edges = np.cumsum([0, *dims]).tolist()
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
@@ -248,11 +281,6 @@ def _scale(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
     length_B1 = np.sqrt(np.square(rows_BD).sum(axis=1, keepdims=True))
     scale_B1: NDArray[np.float64] = np.divide(1.0, length_B1, out=np.zeros_like(length_B1), where=length_B1 > 0)
     return scale_B1
-
-
-def _unit(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit_BD: NDArray[np.float64] = rows_BD * _scale(rows_BD)
-    return unit_BD
 
 
 def _num_rows(present: Mapping[str, NDArray[np.bool_]]) -> int:

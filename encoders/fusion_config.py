@@ -9,12 +9,15 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["BLOCK_KINDS", "FuseConfig", "FusionConfig", "FusionKind", "ModalityWeight"]
+__all__ = ["BLOCK_KINDS", "PAIR_KINDS", "FuseConfig", "FusionConfig", "FusionKind", "ModalityWeight"]
 
-FusionKind = Literal["concat", "plain", "rank", "pca", "cca", "align", "contrastive"]
+FusionKind = Literal["concat", "plain", "rank", "pca", "cca", "align", "contrastive", "neighbours"]
 
 BLOCK_KINDS: frozenset[FusionKind] = frozenset({"concat", "plain", "rank"})
 """Kinds that give each modality dimensions of its own; the others add modalities up in one space."""
+
+PAIR_KINDS: frozenset[FusionKind] = frozenset({"contrastive", "neighbours"})
+"""Kinds that learn from items taken together; ``neighbours`` does without where there are none."""
 
 
 class ModalityWeight(NamedTuple):
@@ -30,12 +33,16 @@ class FuseConfig:
     """How modalities become one vector; see `fusion` for the kinds. A setting that the kind does not have must stay as it is.
 
     Attributes:
-        unit: scale every fused row to length one; a row of zeros stays zero.
-        dim: of the result, for ``pca``, ``cca`` and ``contrastive``; by default the largest (``cca``: the smallest) of the
-            modalities' dims.
+        unit: scale every fused row to length one, as ``neighbours`` always does; a row of zeros stays zero.
+        dim: of the result, for ``pca``, ``cca``, ``contrastive`` and ``neighbours``; by default the largest
+            (``cca``: the smallest) of the modalities' dims.
         target: the modality into whose space ``align`` turns the others; by default the first.
         ridge: share of a modality's mean variance that ``cca`` adds to each of its directions.
-        num_steps, batch_size, learning_rate, temperature, seed: the training of ``contrastive``.
+        num_steps, batch_size, learning_rate, temperature: the training of ``contrastive``.
+        hidden, num_epochs: units of the network of ``neighbours``, and its passes over the items.
+        num_neighbours: that its teacher names for each item.
+        together_weight, popularity_weight: what being taken together, and being taken often, add to the teacher's cosines.
+        seed: of ``contrastive`` and ``neighbours``.
     """
 
     kind: FusionKind = "concat"
@@ -47,6 +54,11 @@ class FuseConfig:
     batch_size: int = 512
     learning_rate: float = 3e-3
     temperature: float = 0.2
+    hidden: int = 1024
+    num_epochs: int = 8
+    num_neighbours: int = 100
+    together_weight: float = 0.2
+    popularity_weight: float = 0.04
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +69,7 @@ class FuseConfig:
             if field.name not in own and getattr(self, field.name) != field.default:
                 owners = ", ".join(kind for kind, settings in _SETTINGS.items() if field.name in settings)
                 raise ValueError(f"fuse.{field.name} is no setting of kind {self.kind!r}; it belongs to {owners}")
-        for name in ("dim", "num_steps", "batch_size", "learning_rate", "temperature"):
+        for name in ("dim", "num_steps", "batch_size", "learning_rate", "temperature", "hidden", "num_epochs", "num_neighbours"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"fuse.{name} must be above 0 and finite, got {value}")
@@ -65,8 +77,10 @@ class FuseConfig:
             raise ValueError(
                 f"fuse.batch_size must be at least 2, got {self.batch_size}: the other pairs of a batch are the negatives"
             )
-        if not (math.isfinite(self.ridge) and self.ridge >= 0) or self.seed < 0:
-            raise ValueError(f"fuse.ridge and fuse.seed must not be negative, got {self.ridge} and {self.seed}")
+        for name in ("ridge", "seed", "together_weight", "popularity_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"fuse.{name} must not be negative, and finite, got {value}")
 
 
 _SETTINGS: dict[FusionKind, frozenset[str]] = {
@@ -77,6 +91,7 @@ _SETTINGS: dict[FusionKind, frozenset[str]] = {
     "cca": frozenset({"dim", "ridge"}),
     "align": frozenset({"target"}),
     "contrastive": frozenset({"dim", "num_steps", "batch_size", "learning_rate", "temperature", "seed"}),
+    "neighbours": frozenset({"dim", "hidden", "num_epochs", "num_neighbours", "together_weight", "popularity_weight", "seed"}),
 }
 
 

@@ -37,8 +37,16 @@ if TYPE_CHECKING:
     Masks = Mapping[str, NDArray[np.bool_]]
 
 
-def fit_tensors(vectors: Vectors, present: Masks, config: FusionConfig, pairs_P2: NDArray[np.int64] | None) -> Tensors:
+def fit_tensors(
+    vectors: Vectors,
+    present: Masks,
+    config: FusionConfig,
+    pairs_P2: NDArray[np.int64] | None,
+    gaps_P: NDArray[np.int64] | None = None,
+) -> Tensors:
     """Return ``<modality>.mean`` [M], ``.project`` [M, K or D] and ``.unproject`` [K or D, M] of each modality, float64.
+
+    Of kind ``neighbours`` the modalities stay apart, and the tensors of the network that reads them are ``network.<name>``.
 
     Raises:
         EncoderError: a block keeps more dims than its vectors have, no two rows differ, or what a kind relates does not meet: no
@@ -53,6 +61,8 @@ def fit_tensors(vectors: Vectors, present: Masks, config: FusionConfig, pairs_P2
         return tensors
     blocks = _Blocks(vectors, present, config, tensors)
     _, second_SS = blocks.moments(np.arange(blocks.num_rows))
+    if config.fuse.kind == "neighbours":
+        return tensors | _network(blocks, second_SS, config, pairs_P2, gaps_P)
     joint_SD = _joint(blocks, second_SS, config, pairs_P2)
     back_DS = least_squares_inverse(second_SS, joint_SD)
     for entry, span in zip(config.blocks, blocks.spans, strict=True):
@@ -142,6 +152,21 @@ def _joint(
     )
     spread = [np.trace(axes_SD.T @ second_SS @ axes_SD) for axes_SD in (start_SD, joint_SD)]
     return np.asarray(joint_SD * np.sqrt(spread[0] / spread[1]))  # cosines say nothing of the scale: it stays that of the start
+
+
+def _network(
+    blocks: _Blocks,
+    second_SS: NDArray[np.float64],
+    config: FusionConfig,
+    pairs_P2: NDArray[np.int64] | None,
+    gaps_P: NDArray[np.int64] | None,
+) -> Tensors:
+    # torch is loaded by who trains, not by who fuses
+    from sidlake.encoders.neighbour_projection import fit_network
+
+    axes_SD = principal_axes(second_SS, config.shared_dim)
+    network = fit_network(blocks.all_rows(), pairs_P2, gaps_P, axes_SD=axes_SD, config=config.fuse)
+    return {f"network.{name}": np.ascontiguousarray(tensor) for name, tensor in network.items()}
 
 
 def _as_is(width: int) -> Tensors:

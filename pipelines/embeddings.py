@@ -125,8 +125,8 @@ def fuse(ctx: RunContext) -> StepReport:
     details: dict[str, object] = {f"{modality}_share": float(has_N.mean()) for modality, has_N in present.items()}
     if fit_needed:
         found = training_pairs(ctx, items) if learns_pairs else None
-        learned = {"pairs_P2": found.pairs_P2, "gaps_P": found.gaps_P, "pairs_window": found.window} if found else {}
-        fusion = Fusion.fit(vectors, present, config.fusion_config(), **learned)
+        pairs_P2, gaps_P, window = (found.pairs_P2, found.gaps_P, found.window) if found else (None, None, None)
+        fusion = Fusion.fit(vectors, present, config.fusion_config(), pairs_P2=pairs_P2, gaps_P=gaps_P, pairs_window=window)
         fusion.save(path := _fusion_path(ctx, fusion.fusion_id))
         ctx.warehouse.keep(path)
         explained = {modality: round(share, 4) for modality, share in fusion.explained(vectors, present).items()}

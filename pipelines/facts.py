@@ -10,6 +10,7 @@ Memory: 16 bytes per pair, and 4 * C bytes per item for vectors of behaviour.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +23,31 @@ from sidlake.pipelines.vectors import matrix_for
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.tokenizer import ItemFacts
 
-__all__ = ["FACT_COLUMNS", "co_purchases", "facts_for_fit", "facts_of_rows", "training_pairs", "with_facts"]
+__all__ = ["FACT_COLUMNS", "TrainingPairs", "co_purchases", "facts_for_fit", "facts_of_rows", "training_pairs", "with_facts"]
 
 FACT_COLUMNS = {"first_seen_N": "first_seen", "categories_N": "category"}
 """Facts that `encode` may need, and the column of staged rows that carries each."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingPairs:
+    """Pairs of rows that users took together, how many positions apart, and the first and last instant of training."""
+
+    pairs_P2: npt.NDArray[np.int64]
+    gaps_P: npt.NDArray[np.int64]
+    window: tuple[str, str]
+
+
 def facts_for_fit(ctx: RunContext, items: pa.Table, needs: frozenset[str]) -> ItemFacts:
     """Return the facts named in `needs` for the rows of `items` (item_id, content_hash); what the catalogue lacks is None."""
     facts = facts_of_rows(with_facts(ctx, items, needs))
-    pairs_P2, window = training_pairs(ctx, items) if "pairs_P2" in needs else (None, None)
+    found = training_pairs(ctx, items) if "pairs_P2" in needs else None
     return ItemFacts(
         item_hashes_N=facts.item_hashes_N,
         first_seen_N=facts.first_seen_N,
         categories_N=facts.categories_N,
-        pairs_P2=pairs_P2,
-        pairs_window=window,
+        pairs_P2=found.pairs_P2 if found else None,
+        pairs_window=found.window if found else None,
         collaborative_NC=_collaborative(ctx, items) if "collaborative_NC" in needs else None,
     )
 
@@ -63,30 +73,36 @@ def facts_of_rows(rows: pa.Table) -> ItemFacts:
     return ItemFacts(item_hashes_N=hashes, first_seen_N=first_seen, categories_N=categories)
 
 
-def co_purchases(users_N: npt.NDArray[np.int64], rows_N: npt.NDArray[np.int64], *, window: int) -> npt.NDArray[np.int64]:
-    """Return pairs_P2: two different items that a user took within `window` positions; events sorted by user and time.
+def co_purchases(
+    users_N: npt.NDArray[np.int64], rows_N: npt.NDArray[np.int64], *, window: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return pairs_P2, two different items that a user took within `window` positions, and gaps_P, how many positions apart.
 
-    >>> co_purchases(np.array([0, 0, 0, 1]), np.array([5, 6, 5, 9]), window=1).tolist()
-    [[5, 6], [6, 5]]
+    Events are sorted by user and time.
+
+    >>> pairs, gaps = co_purchases(np.array([0, 0, 0, 1]), np.array([5, 6, 7, 9]), window=2)
+    >>> pairs.tolist(), gaps.tolist()
+    ([[5, 6], [6, 7], [5, 7]], [1, 1, 2])
     """
     found: list[npt.NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
     for gap in range(1, min(window, len(users_N) - 1) + 1):
         together = (users_N[gap:] == users_N[:-gap]) & (rows_N[gap:] != rows_N[:-gap])
         found.append(np.stack([rows_N[:-gap][together], rows_N[gap:][together]], axis=1))
-    return np.concatenate(found)
+    return np.concatenate(found), np.repeat(np.arange(len(found)), [len(pairs) for pairs in found])
 
 
-def training_pairs(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.int64] | None, tuple[str, str] | None]:
-    """Return pairs of rows of `items` that users took together, and the first and last instant of training; None without events."""
+def training_pairs(ctx: RunContext, items: pa.Table) -> TrainingPairs | None:
+    """Return pairs of rows of `items` from training events; None without events."""
     events = _training(ctx)
     if events is None or events.is_empty():
-        return None, None
+        return None
     rows = pa.compute.index_in(events["item_id"].to_arrow().cast(pa.string()), value_set=items.column("item_id"))
     users_N, rows_N = events["user_id"].rle_id().to_numpy().astype(np.int64), rows.fill_null(-1).to_numpy().astype(np.int64)
     known = rows_N >= 0
-    pairs_P2 = co_purchases(users_N[known], rows_N[known], window=ctx.recipe.split.pair_window)
+    pairs_P2, gaps_P = co_purchases(users_N[known], rows_N[known], window=ctx.recipe.split.pair_window)
     first, last = events["ts"].min(), events["ts"].max()
-    return pairs_P2, (first.isoformat(), last.isoformat())  # type: ignore[union-attr]
+    window = (first.isoformat(), last.isoformat())  # type: ignore[union-attr]
+    return TrainingPairs(pairs_P2=pairs_P2, gaps_P=gaps_P, window=window)
 
 
 def _collaborative(ctx: RunContext, items: pa.Table) -> npt.NDArray[np.float32] | None:

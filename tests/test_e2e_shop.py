@@ -206,7 +206,7 @@ def start(shop, *arguments):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
-def wait_for(process, path, seconds=120):
+def wait_for(process, path, seconds=600):
     end = time.monotonic() + seconds
     while not list(path.parent.glob(path.name)):
         assert process.poll() is None, process.stderr.read()
@@ -222,7 +222,7 @@ def test_a_second_run_while_one_is_writing_is_refused(fresh_shop):
         assert done.returncode == 1
         assert "WarehouseBusy" in done.stderr
         assert str(first.pid) in done.stderr
-        assert first.wait(300) == 0
+        assert first.wait(600) == 0
     finally:
         first.kill()
     assert len(history(Warehouse(fresh_shop.warehouse))) == 1

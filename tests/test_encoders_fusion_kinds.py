@@ -21,7 +21,7 @@ from sidlake.encoders.fusion_config import FuseConfig
 from sidlake.tokenizers.errors import ArtifactError, EncoderError
 
 NUM_ROWS = 700
-KINDS = ["concat", "plain", "rank", "pca", "cca", "align", "contrastive"]
+KINDS = ["concat", "plain", "rank", "pca", "cca", "align", "contrastive", "neighbours"]
 WEIGHTS = (("text", 1.0, 10), ("behaviour", 0.7, 6))
 
 
@@ -47,12 +47,14 @@ def config_of(kind, weights=WEIGHTS, **settings):
     weights = tuple((name, 1.0, dim) for name, _, dim in weights) if kind == "plain" else weights
     if kind == "contrastive":
         settings = {"num_steps": 20, "batch_size": 64, **settings}
+    if kind == "neighbours":
+        settings = {"hidden": 16, "num_epochs": 4, "num_neighbours": 20, **settings}
     return FusionConfig(weights=weights, fuse=FuseConfig(kind=kind, **settings))
 
 
 def fit(kind, data=None, weights=WEIGHTS, **settings):
     vectors, present = data or modalities()
-    pairs = pairs_of(num_rows=len(present["text"])) if kind == "contrastive" else None
+    pairs = pairs_of(num_rows=len(present["text"])) if kind in ("contrastive", "neighbours") else None
     return Fusion.fit(vectors, present, config_of(kind, weights, **settings), pairs_P2=pairs, pairs_window=("2020", "2021"))
 
 
@@ -229,7 +231,7 @@ def test_any_chunking_and_any_order_give_the_same_bytes_per_row(fitted, kind, un
     assert np.concatenate(parts).tobytes() == whole[order].tobytes()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "neighbours"])
 @pytest.mark.parametrize("unit", [False, True])
 def test_shares_are_the_covariance_with_the_whole_and_sum_to_one(fitted, kind, unit):
     fusion, (vectors, present) = fitted[kind, unit], modalities()
@@ -245,6 +247,20 @@ def test_shares_are_the_covariance_with_the_whole_and_sum_to_one(fitted, kind, u
     variance = (sum(centred.values()) ** 2).sum()
     for name, share in shares.items():
         assert share == pytest.approx((centred[name] * sum(centred.values())).sum() / variance, abs=1e-5)
+
+
+def test_shares_of_a_network_are_what_a_modality_adds_in_the_mean_of_all_orders(fitted):
+    fusion, (vectors, present) = fitted["neighbours", False], modalities()
+    none = {name: np.zeros(NUM_ROWS, bool) for name in present}
+    whole = fusion.transform(vectors, present).astype(np.float64)
+    whole -= whole.mean(axis=0)
+    worth = {
+        names: (fusion.transform(vectors, none | {name: present[name] for name in names}) * whole).sum() / (whole**2).sum()
+        for names in [(), ("text",), ("behaviour",), ("behaviour", "text")]
+    }
+    assert worth[()] == 0
+    text = (worth["text",] + 1 - worth["behaviour",]) / 2
+    assert fusion.explained(vectors, present) == pytest.approx({"text": text, "behaviour": 1 - text}, abs=1e-6)
 
 
 def test_share_of_a_modality_that_is_another_twice_over_is_half():
@@ -264,8 +280,9 @@ def test_item_without_any_modality_is_zeros_and_one_without_one_has_the_other_s_
     lacking = present["text"] & ~present["behaviour"]
     alone = fitted[kind, False].transform(vectors, {**none, "text": present["text"]})
     assert np.array_equal(fused[lacking], alone[lacking])
-    together = fused - alone - fitted[kind, False].transform(vectors, {**none, "behaviour": present["behaviour"]})
-    assert np.abs(together).max() < 1e-5
+    if kind != "neighbours":  # the only one that is no sum of parts
+        together = fused - alone - fitted[kind, False].transform(vectors, {**none, "behaviour": present["behaviour"]})
+        assert np.abs(together).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -310,17 +327,18 @@ def test_inverse_of_a_unit_fusion_takes_rows_to_have_the_mean_length(fitted):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fitting_again_gives_the_same_fusion_and_another_seed_or_weight_another(fitted, kind):
     assert fit(kind).fusion_id == fitted[kind, False].fusion_id != fitted[kind, True].fusion_id
-    if kind == "contrastive":
+    if kind in ("contrastive", "neighbours"):
         assert fit(kind, seed=1).fusion_id != fitted[kind, False].fusion_id
     elif kind != "plain":
         assert fit(kind, weights=(WEIGHTS[0], ("behaviour", 0.8, 6))).fusion_id != fitted[kind, False].fusion_id
 
 
-def test_order_of_pairs_and_of_the_items_in_a_pair_changes_no_bit(fitted):
+@pytest.mark.parametrize("kind", ["contrastive", "neighbours"])
+def test_order_of_pairs_and_of_the_items_in_a_pair_changes_no_bit(fitted, kind):
     pairs = np.random.default_rng(1).permutation(pairs_of())[:, ::-1]
     vectors, present = modalities()
-    again = Fusion.fit(vectors, present, config_of("contrastive"), pairs_P2=pairs, pairs_window=("2020", "2021"))
-    assert again.fusion_id == fitted["contrastive", False].fusion_id
+    again = Fusion.fit(vectors, present, config_of(kind), pairs_P2=pairs, pairs_window=("2020", "2021"))
+    assert again.fusion_id == fitted[kind, False].fusion_id
 
 
 # ------------------------------------------------------------------------------------------------------------------- artifacts
@@ -401,7 +419,7 @@ def test_file_that_says_another_window_or_kind_than_was_hashed_is_refused(fitted
         ("align", {"target": "image"}, r"fuse.target must be one of \['text', 'behaviour'\], got 'image'"),
         ("contrastive", {"temperature": 0.0}, "fuse.temperature must be above 0"),
         ("contrastive", {"batch_size": 1}, "fuse.batch_size must be at least 2"),
-        ("magic", {}, "fuse.kind must be one of concat, plain, rank, pca, cca, align, contrastive, got 'magic'"),
+        ("magic", {}, "fuse.kind must be one of concat, plain, rank, pca, cca, align, contrastive, neighbours, got 'magic'"),
     ],
 )
 def test_setting_that_does_not_fit_the_kind_is_a_value_error(kind, settings, says):
