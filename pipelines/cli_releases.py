@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sidlake.warehouse.tables import Warehouse
     from sidlake.warehouse.vacuum import Vacuum
 
-__all__ = ["COMMANDS", "diff", "pin", "pins", "releases", "rollback", "show", "unpin", "vacuum"]
+__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "releases", "rollback", "show", "unpin", "vacuum"]
 
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why, in your words; kept with the change.")]
@@ -242,7 +242,43 @@ def vacuum(
     print_line(f"{'would free' if dry_run else 'freed'} {sum(done.files.values()):,} files, {_size(sum(done.bytes.values()))}")
 
 
-COMMANDS = (releases, show, diff, rollback, pin, pins, unpin, vacuum)
+def lineage(
+    what: Annotated[str, typer.Argument(metavar="ITEM|RELEASE|CHECKPOINT", help="An item_id, a release or pin, or a checkpoint.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where an item's SID, a release or a trained model comes from, and what was made of it.
+
+    Example: sidlake lineage 85123A
+    """
+    from sidlake.pipelines.lineage import lineage as chain_of
+
+    chain = chain_of(open_warehouse(warehouse), what)
+    if as_json:
+        print_json(chain)
+        return
+    _print_chain(chain, "")
+
+
+COMMANDS = (releases, show, diff, lineage, rollback, pin, pins, unpin, vacuum)
+
+
+def _print_chain(chain: Mapping[str, object], indent: str) -> None:
+    """Print one line per entry; what holds more goes below its name, further in."""
+    for name, value in chain.items():
+        if value is None or value == [] or value == {}:
+            continue
+        label = f"{indent}{name.replace('_', ' '):<14} "
+        if isinstance(value, Mapping):
+            print_line(label.rstrip())
+            _print_chain(value, indent + "  ")
+        elif isinstance(value, list) and isinstance(value[0], Mapping):
+            print_line(label.rstrip())
+            for entry in value:
+                print_line(f"{indent}  " + "  ".join(str(part) for part in entry.values() if part is not None))
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}" if isinstance(value, float) else value
+            print_line(f"{label}{shown}")
 
 
 def _print_plan(plan: Vacuum) -> None:

@@ -90,7 +90,7 @@ class RunContext:
             facts: dict[str, Any] = (
                 {"generation": base.generation, "encoders": base.encoders, "codebook_hash": base.codebook_hash} if base else {}
             )
-            facts["inputs"] = base.inputs if base else {}
+            facts |= {"inputs": base.inputs if base else {}, "trained_on": base.trained_on if base else None}
             start = datetime.now(UTC).isoformat()
             state = {
                 "tables": base.tables if base else {},

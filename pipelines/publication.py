@@ -54,6 +54,7 @@ def release(ctx: RunContext) -> StepReport:
             reason=f"{ctx.job} {ctx.recipe.name}",
             published_by=user_at_host(),
             override=ctx.override,
+            trained_on=facts.get("trained_on"),
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
     )

@@ -14,9 +14,11 @@ import torch
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.recipe import digest_of
 from sidlake.warehouse.catalog import write_catalog
-from sidlake.warehouse.releases import Release, get
+from sidlake.warehouse.leases import reading
+from sidlake.warehouse.releases import Release
 
 if TYPE_CHECKING:
+    from sidlake.generative.config import GenerativeConfig
     from sidlake.generative.trainer import TrainerResult
 
 __all__ = ["train_recommender"]
@@ -27,7 +29,11 @@ def train_recommender(ctx: RunContext) -> StepReport:
     config = ctx.recipe.trainer
     if config is None:
         return StepReport(step="train", skipped=True)
-    current = get(ctx.warehouse)
+    with reading(ctx.warehouse) as current:  # an hour may pass: no vacuum takes the release away meanwhile
+        return _train(ctx, config, current)
+
+
+def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepReport:
     folder = ctx.warehouse.fetched(ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}")
     if folder.exists():
         return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
