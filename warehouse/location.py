@@ -15,8 +15,10 @@ import json
 import os
 import re
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from hashlib import sha256
@@ -41,6 +43,7 @@ _STORE = re.compile(r"s3:/{1,2}([^/]+)/?(.*)")
 _BAD_IN_PATH = re.compile(r"[\[\]|^\\%=\x00-\x1f]")
 _MARKER = "warehouse.json"
 _COMPLETE = ".complete"
+_NUM_TRIES = 4
 
 
 def locate(root: str | Path) -> LocalFolder | ObjectStore:
@@ -181,24 +184,35 @@ class ObjectStore:
         return bool(marker.type == pafs.FileType.File)
 
     def _try_commits(self) -> None:
-        """Raise `StorageError` unless, of two commits on the same version, the store refuses the second."""
-        url, row = f"{self.url}/delta/.probe-{uuid.uuid4().hex}", pa.table({"probe": [1]})
-        once = CommitProperties(max_commit_retries=0)
-        write_deltalake(url, row, storage_options=self.options)
-        try:
-            first, second = (DeltaTable(url, storage_options=self.options) for _ in range(2))
-            write_deltalake(first, row, mode="append", commit_properties=once)
+        """Raise `StorageError` unless the store lets one of several commits on the same version through.
+
+        They must come at once: a client first looks whether the version is taken, and only then relies on the condition.
+        """
+        url, start = f"{self.url}/delta/.probe-{uuid.uuid4().hex}", threading.Barrier(_NUM_TRIES)
+        write_deltalake(url, pa.table({"probe": [1]}), storage_options=self.options)
+
+        def commits(table: DeltaTable) -> bool:
+            start.wait()
             try:
-                write_deltalake(second, row, mode="append", commit_properties=once)
+                table.create_write_transaction(
+                    [], "append", table.schema(), commit_properties=CommitProperties(max_commit_retries=0)
+                )
             except CommitFailedError:
-                return
-            msg = (
-                f"{self.url} ignores the condition of a write (If-None-Match), so two machines could overwrite each other's "
-                "commits; use a store with conditional writes, or a newer version of this one"
-            )
-            raise StorageError(msg, path=self.url)
+                return False
+            return True
+
+        try:
+            tables = [DeltaTable(url, storage_options=self.options) for _ in range(_NUM_TRIES)]
+            with ThreadPoolExecutor(_NUM_TRIES) as threads:
+                won = sum(threads.map(commits, tables))
         finally:
             self.filesystem.delete_dir(self.arrow_path(url))
+        if won != 1:
+            msg = (
+                f"{self.url} let {won} of {_NUM_TRIES} writers of one object through (If-None-Match), so two machines could "
+                "overwrite each other's commits; use a store with conditional writes, or a newer version of this one"
+            )
+            raise StorageError(msg, path=self.url)
 
     def sizes(self, files: Sequence[str]) -> list[int | None]:
         """Return the size of each object in bytes, None where there is none."""
@@ -237,6 +251,8 @@ class ObjectStore:
             file, marker = self.filesystem.get_file_info([self.arrow_path(remote), self.arrow_path(f"{remote}/{_COMPLETE}")])
             if pafs.FileType.File in (file.type, marker.type):
                 with _replacing(copy) as temporary:
+                    if marker.type == pafs.FileType.File:
+                        temporary.mkdir()
                     pafs.copy_files(self.arrow_path(remote), str(temporary), source_filesystem=self.filesystem)
         return copy
 

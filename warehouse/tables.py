@@ -30,7 +30,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from sidlake.tokenizers.errors import NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.commits import commit_of, committing, is_version_of, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
-from sidlake.warehouse.location import locate
+from sidlake.warehouse.location import LocalFolder, locate
 from sidlake.warehouse.locks import hold
 from sidlake.warehouse.staged_files import add_action, checked_rows
 from sidlake.warehouse.storage import storage_errors
@@ -302,7 +302,8 @@ class Warehouse:
                 if found == head:
                     raise
                 # the answer to a PUT may be lost on its way, and the client's second try then finds its own commit in the way
-                if options is None or not is_version_of(self.location, url, write_id, 0 if head is None else head + 1):
+                place, wanted = self.location, 0 if head is None else head + 1
+                if isinstance(place, LocalFolder) or not is_version_of(place, url, write_id, wanted):
                     msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
                     raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
             return 0 if head is None else head + 1
