@@ -309,6 +309,13 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "Items of both releases whose prefix up to the level changed; a trained model must learn these again.",
         ),
         ("prefix_churn_relabelled", "Prefixes changed, renamed", "share", "The same after the best renaming of codes."),
+        ("code_churn_unaligned", "Codes changed, unaligned", "share", "The same, had no code been named after a former one."),
+        (
+            "prefix_churn_unaligned",
+            "Prefixes changed, unaligned",
+            "share",
+            "The same had the new codes not been named after the old.",
+        ),
     ),
 }
 

@@ -79,7 +79,7 @@ def align_codes(former_NL: Codes, fresh_NL: Codes, widths: Sequence[int]) -> Ali
     """Return names for the codes of new codebooks of these `widths`; rows are the same items, and their order does not matter.
 
     The generations may differ in levels (those that both have are aligned, the others keep their names) and in widths: a former
-    code that lies outside a level's width cannot be kept. Memory: 16·K² bytes of a level at a time, a gigabyte for 8,192 codes.
+    code that lies outside a level's width cannot be kept. Memory: 32·K² bytes, a level at a time: two gigabytes for 8,192 codes.
     Raises `ValueError` where the rows differ in number or exceed 2**26, or a new code is outside its level.
 
     >>> found = align_codes(np.array([[0], [1], [1]]), np.array([[1], [0], [0]]), [2])
