@@ -33,7 +33,7 @@ SID_LAWS: dict[str, tuple[str, ...]] = {
         "sid spells the codes",
         "sid_key is the codes in mixed radix",
     ),
-    "still": ("no SID published in",),
+    "still": ("no SID published in", "every SID published in", "no SID is another item's", "no retired item is in"),
 }
 """The checks of `semantic_ids`, with how the rules of `warehouse.laws` that they stand for begin."""
 
@@ -127,7 +127,7 @@ def _version(ctx: RunContext, table: str) -> int:
 
 def _broken(ctx: RunContext, tables: Sequence[str]) -> list[dict[str, Any]]:
     """Return the broken laws of the SIDs and of `tables` (where the run has them): rule, count, examples."""
-    present = {name: ctx.tables[name] for name in (*REQUIRED, *tables) if name in ctx.tables}
+    present = {name: ctx.tables[name] for name in (*REQUIRED, "retired_sids", *tables) if name in ctx.tables}
     previous = next((release for release in reversed(history(ctx.warehouse)) if release.generation == ctx.generation), None)
     try:
         verify(ctx.warehouse, present, generation=ctx.generation, previous=previous)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -24,6 +25,8 @@ from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
 from sidlake.pipelines.facts import facts_for_fit, facts_of_rows, with_facts
 from sidlake.pipelines.former_generation import aligned_model, former_codes, starting_facts
+from sidlake.pipelines.retirement import held, retired_rows, returned_rows, write_retired
+from sidlake.pipelines.trained_on import trained_on
 from sidlake.pipelines.vectors import as_code_lists, as_codes, as_lists, as_matrix, matrix_for, present_modalities
 from sidlake.tokenizers.append_digit import AppendDigit
 from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
@@ -34,6 +37,7 @@ from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.tokenizers.semantic_id import format_sids, sid_keys
 from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.tokenizers.uniqueness import make_unique
+from sidlake.warehouse.contracts import conform
 from sidlake.warehouse.releases import history
 
 __all__ = ["EncodeVectors", "assign", "fit_codebooks", "fused_vectors", "load_generation"]
@@ -90,7 +94,8 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
     folder.mkdir(parents=True, exist_ok=True)
     digest = save_codebook(model, folder / "codebook.safetensors")
     ctx.warehouse.keep(folder / "codebook.safetensors", digest)
-    ctx.note(generation=generation, codebook_hash=digest)
+    rows = trained_on(items, fused=fused, seed=config.seed, max_fit_rows=config.max_fit_rows)
+    ctx.note(generation=generation, codebook_hash=digest, trained_on=rows)
     ctx.write("codebooks", _codebook_rows(model, generation))
     details = {"generation": generation, "kind": config.kind, "widths": list(model.widths), "items": len(x_ND), "device": device}
     details |= {"start": "cold" if start is None else "warm", **churn}
@@ -107,18 +112,38 @@ def assign(ctx: RunContext) -> StepReport:
     if ctx.unchanged("assign", inputs=["items"], outputs=["semantic_ids"], config=config):
         return StepReport(step="assign", skipped=True)
     model = load_generation(ctx)
-    published = _published(ctx)
-    items, x_ND = fused_vectors(ctx, without=published.column("item_id") if published else None)
-    if len(items) == 0:
-        return StepReport(step="assign", details={"assigned": 0, "kept": len(published or [])})
-    rows = _resolve(ctx, model, items, x_ND, published)
+    num_levels = len(model.widths)
+    published, retired = _published(ctx), retired_rows(ctx)
+    item_ids = ctx.read("items", ["item_id"]).column("item_id")
+    stay, left = _split(published, item_ids)
+    known, held_sids = _split(retired.filter(pc.equal(retired.column("generation"), ctx.generation)), item_ids)
+    back = returned_rows(known, num_levels)
+    has_sid = pa.chunked_array([*stay.column("item_id").chunks, *back.column("item_id").chunks], pa.string())
+    items, x_ND = fused_vectors(ctx, without=has_sid)
+    held_sids = held_sids.filter(pa.array(held(ctx, held_sids)))
+    occupied = [as_codes(rows.column("codes")) for rows in (stay, back, left, held_sids) if len(rows)]
+    rows = _resolve(ctx, model, items, x_ND, np.concatenate(occupied) if occupied else None) if len(items) else back.slice(0, 0)
+    new = pa.concat_tables([back, conform(rows, "semantic_ids", num_levels=num_levels)])
     if published is None:
-        ctx.write("semantic_ids", rows, num_levels=len(model.widths))
-    else:
-        ctx.append("semantic_ids", rows, num_levels=len(model.widths))
-    moved = int(np.sum(rows.column("moved").to_numpy()))
-    details = {"assigned": len(rows), "kept": len(published) if published else 0, "moved": moved}
-    return StepReport(step="assign", rows={"semantic_ids": len(rows)}, details=details)
+        ctx.write("semantic_ids", new, num_levels=num_levels)
+    elif len(left):
+        kept = conform(stay, "semantic_ids", num_levels=num_levels)
+        ctx.write("semantic_ids", pa.concat_tables([kept, new]), num_levels=num_levels)
+    elif len(new):
+        ctx.append("semantic_ids", new, num_levels=num_levels)
+    write_retired(ctx, retired, left=left, back=back.column("item_id").to_pylist(), given=as_codes(rows.column("codes")))
+    details = {"assigned": len(rows), "kept": len(stay), "moved": int(np.sum(rows.column("moved").to_numpy()))}
+    details |= {"retired": len(left), "returned": len(back)} if len(left) or len(back) else {}
+    return StepReport(step="assign", rows={"semantic_ids": len(new)}, details=details)
+
+
+def _split(rows: pa.Table | None, item_ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of items that are among `item_ids`, and the others; two empty tables for None."""
+    if rows is None:
+        nothing = pa.table({"item_id": pa.array([], pa.string()), "codes": pa.array([], pa.list_(pa.int32()))})
+        return nothing, nothing
+    among = pc.is_in(rows.column("item_id"), value_set=item_ids)
+    return rows.filter(among), rows.filter(pc.invert(among))
 
 
 def fused_vectors(ctx: RunContext, *, without: pa.ChunkedArray | None = None) -> tuple[pa.Table, npt.NDArray[np.float32]]:
@@ -138,7 +163,7 @@ def load_generation(ctx: RunContext) -> Tokenizer:
 
 
 def _resolve(
-    ctx: RunContext, model: Tokenizer, items: pa.Table, x_ND: npt.NDArray[np.float32], published: pa.Table | None
+    ctx: RunContext, model: Tokenizer, items: pa.Table, x_ND: npt.NDArray[np.float32], occupied_ML: npt.NDArray[np.int32] | None
 ) -> pa.Table:
     folder = ctx.warehouse.staging(ctx.run_id) / "assign"
     rows = with_facts(ctx, items, model.encode_needs).append_column("vector", as_lists(x_ND))
@@ -155,7 +180,7 @@ def _resolve(
         encoded.column("residual_norm").to_numpy(),
         item_hashes(items.column("item_id").to_pylist()),
         latents_of=lambda rows: model.latents(x_ND[rows]),
-        occupied_codes_ML=as_codes(published.column("codes")) if published else None,
+        occupied_codes_ML=occupied_ML,
     )
     return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)
 
@@ -192,10 +217,13 @@ def _modalities(ctx: RunContext, items: pa.Table) -> pa.ListArray:
 
 
 def _published(ctx: RunContext) -> pa.Table | None:
-    """Return item_id and codes of the SIDs that the base release published for this generation."""
-    if ctx.base is None or ctx.base.generation != ctx.generation or "semantic_ids" not in ctx.base.tables:
+    """Return the SIDs that the base release published for this generation; a step that is tried again starts from them too."""
+    base = ctx.base
+    if base is None or base.generation != ctx.generation or "semantic_ids" not in base.tables:
         return None
-    return ctx.read("semantic_ids", ["item_id", "codes"])
+    ctx.tables["semantic_ids"] = base.tables["semantic_ids"]
+    rows = ctx.read("semantic_ids")
+    return rows.filter(pc.equal(rows.column("generation"), ctx.generation))
 
 
 def _next_generation(ctx: RunContext) -> str:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.ingest import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest_cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
+from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.sources import file_digest, source_files
 
 __all__ = ["ingest_sources"]
@@ -29,21 +30,24 @@ def ingest_sources(ctx: RunContext) -> StepReport:
     files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
     digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
     whole = {source: digest_of_files(named) for source, named in digests.items()}
-    config = [recipe.sources, recipe.items, recipe.interactions, whole]
+    config = [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, whole]
     outputs = ["items", "rejected_rows", *(["interactions"] if recipe.interactions else [])]
     if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config):
         return StepReport(step="ingest", skipped=True)
     if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
         ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
-    result = _only_new(ctx, files, digests) or ingest(recipe, run_id=ctx.run_id, now=ctx.now)
-    items = _write_items(ctx, result)
-    _write_events(ctx, result)
+    result = _only_new(ctx, files, digests)
+    if result is None or _returned(ctx, result):
+        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
+    items, gone = _write_items(ctx, result)
+    _write_events(ctx, result, items, gone=gone)
     _write_rejected(ctx, result)
     ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name]) for name in files})
     _remember(ctx, result, digests, whole)
     rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
     rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
     details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
+    details |= {"retired": gone} if gone else {}
     return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
 
 
@@ -86,25 +90,56 @@ def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) ->
     return entry if list(digests) == [""] else entry | {"files": len(digests)}
 
 
-def _write_items(ctx: RunContext, result: Ingested) -> pa.Table:
-    """Write `items` unless they are the base release's; its version is what the later steps go by."""
-    if ctx.base is None:
-        ctx.write("items", result.items)
-        return result.items
-    previous = ctx.read("items")
-    items = keep_unchanged(result.items, previous)
-    if not items.equals(previous.sort_by("item_id")):
+def _returned(ctx: RunContext, result: Ingested) -> bool:
+    """Return whether a retired item may come back: its events of earlier days lie in files that were not read."""
+    if "retired_sids" not in ctx.tables:
+        return False
+    retired = ctx.read("retired_sids", ["item_id"]).column("item_id")
+    return bool(pc.any(pc.is_in(result.items.column("item_id"), value_set=retired)).as_py())
+
+
+def _write_items(ctx: RunContext, result: Ingested) -> tuple[pa.Table, int]:
+    """Write `items` unless they are the base release's, without those that retire; return them and how many the base loses.
+
+    Their version is what the later steps go by.
+    """
+    previous = ctx.read("items") if ctx.base else result.items.slice(0, 0)
+    items = keep_unchanged(result.items, previous) if ctx.base else result.items
+    quiet = pa.array(quiet_items(ctx.recipe, result.evidence, _events(ctx, result)).to_list(), pa.string())
+    items = items.filter(pc.invert(pc.is_in(items.column("item_id"), value_set=quiet)))
+    if ctx.recipe.retirement.missing and not result.adds:
+        items = items.filter(pc.is_in(items.column("item_id"), value_set=result.items.column("item_id")))
+    if ctx.base is None or not items.equals(previous.sort_by("item_id")):
         ctx.write("items", items)
-    return items
+    stay = pc.is_in(previous.column("item_id"), value_set=items.column("item_id"))
+    return items, len(previous) - (pc.sum(stay).as_py() or 0)
 
 
-def _write_events(ctx: RunContext, result: Ingested) -> None:
+def _events(ctx: RunContext, result: Ingested) -> pl.LazyFrame | None:
+    """Return all events, with those of items that retire."""
+    if ctx.recipe.interactions is None:
+        return None
+    new = pl.from_arrow(result.interactions)
+    assert isinstance(new, pl.DataFrame)
+    if not result.adds:
+        return new.lazy()
+    return pl.concat([ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]), new.lazy()])
+
+
+def _write_events(ctx: RunContext, result: Ingested, items: pa.Table, *, gone: int) -> None:
+    """Write the events of the items that stay: all where files were read again or an item has left, else the new ones."""
     if ctx.recipe.interactions is None:
         return
+    staying = pc.is_in(result.interactions.column("item_id"), value_set=items.column("item_id"))
+    new = result.interactions.filter(staying)
     if not result.adds:
-        ctx.write("interactions", result.interactions)
-    elif len(result.interactions):
-        ctx.append("interactions", result.interactions)
+        ctx.write("interactions", new)
+    elif gone:
+        before = ctx.read("interactions")
+        kept = before.filter(pc.is_in(before.column("item_id"), value_set=items.column("item_id")))
+        ctx.write("interactions", pa.concat_tables([kept, new]))
+    elif len(new):
+        ctx.append("interactions", new)
 
 
 def _write_rejected(ctx: RunContext, result: Ingested) -> None:

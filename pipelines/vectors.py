@@ -53,8 +53,10 @@ def as_lists(x_ND: npt.NDArray[np.float32]) -> pa.ListArray:
 
 
 def as_codes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int32]:
-    """Return a list<int32> column of codes, all of one length, as an int32 matrix (N, L)."""
+    """Return a list<int32> column of codes, all of one length, as an int32 matrix (N, L); (0, 0) without rows."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if len(array) == 0:
+        return np.empty((0, 0), np.int32)
     flat: npt.NDArray[np.int32] = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
     return flat.reshape(len(array), -1)
 

@@ -26,13 +26,14 @@ _KEYS = {
     "codebooks": ["level", "code"],
     "interactions": ["user_id", "ts", "item_id"],
     "items": ["item_id"],
+    "retired_sids": ["generation", "item_id"],
     "semantic_ids": ["item_id"],
     "sid_quality": ["metric", "level"],
     "sid_trie": ["level", "node"],
     "user_sequences": ["user_id", "split"],
 }
 _UNIQUE = {"codebooks", "items", "semantic_ids", "sid_trie"}
-_LEFT_OUT = {"items": {"updated_at"}, "semantic_ids": {"assigned_at"}}
+_LEFT_OUT = {"items": {"updated_at"}, "retired_sids": {"assigned_at", "retired_at"}, "semantic_ids": {"assigned_at"}}
 _BATCH_SIZE = 16384
 
 

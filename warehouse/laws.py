@@ -69,9 +69,10 @@ def verify(
         laws += _interaction_laws() if "interactions" in tables else []
         laws += _sequence_laws(len(widths)) if "user_sequences" in tables else []
         laws += _trie_laws(len(widths)) if "sid_trie" in tables else []
+        laws += _retirement_laws() if "retired_sids" in tables else []
         if previous is not None and previous.generation == generation:
             counts["published_sids"] = _define_published(connection, warehouse, previous)
-            laws.append(_published_law(previous.release_id))
+            laws += _published_laws(previous.release_id, retired="retired_sids" in tables)
         _judge(connection, laws, generation)
     return {**counts, "laws": len(laws)}
 
@@ -113,7 +114,8 @@ def _define_relations(
         if rows != stated:
             msg = f"table {name} version {version} has {rows} rows in its files, the log says {stated}; write the table again"
             raise StorageError(msg, table=name, version=version)
-        where = f" WHERE generation = {literal(generation)}" if name in ("semantic_ids", "codebooks") else ""
+        of_generation = name in ("semantic_ids", "codebooks", "retired_sids")
+        where = f" WHERE generation = {literal(generation)}" if of_generation else ""
         connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM ({relation}){where}')
         counts[name] = rows
     return counts
@@ -244,12 +246,30 @@ def _define_published(connection: duckdb.DuckDBPyConnection, warehouse: Warehous
     return _scalar(connection, "SELECT count(*) FROM published SEMI JOIN semantic_ids USING (item_id)")
 
 
-def _published_law(release_id: str) -> _Law:
-    return _Law(
-        f"no SID published in {release_id} moved within its generation",
-        "SELECT p.item_id || ': ' || p.sid || ' became ' || s.sid FROM published p JOIN semantic_ids s USING (item_id) "
-        "WHERE p.codes IS DISTINCT FROM s.codes",
-    )
+def _retirement_laws() -> list[_Law]:
+    return [
+        _Law(
+            "no SID is another item's quarantined SID",
+            "SELECT s.item_id || ' has ' || s.sid || ' of ' || r.item_id FROM semantic_ids s JOIN retired_sids r "
+            "ON s.codes = r.codes",
+        ),
+        _Law("no retired item is in the catalogue", "SELECT item_id FROM items SEMI JOIN retired_sids USING (item_id)"),
+    ]
+
+
+def _published_laws(release_id: str, *, retired: bool) -> list[_Law]:
+    held = " ANTI JOIN retired_sids USING (item_id, codes)" if retired else ""
+    return [
+        _Law(
+            f"no SID published in {release_id} moved within its generation",
+            "SELECT p.item_id || ': ' || p.sid || ' became ' || s.sid FROM published p JOIN semantic_ids s USING (item_id) "
+            "WHERE p.codes IS DISTINCT FROM s.codes",
+        ),
+        _Law(
+            f"every SID published in {release_id} is still its item's or held for it",
+            f"SELECT item_id FROM (SELECT item_id, codes FROM published) ANTI JOIN semantic_ids USING (item_id){held}",
+        ),
+    ]
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, laws: list[_Law], generation: str) -> None:

@@ -1,0 +1,242 @@
+"""Days after a retrain: what is new is added, what changes keeps its SID, what leaves is quarantined, what returns is the same."""
+
+import random
+import shutil
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from sidlake.pipelines.context import RunContext, new_run_id
+from sidlake.pipelines.jobs import JOBS, run_step
+from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.retirement import held
+from sidlake.tokenizers.errors import LawBroken
+from sidlake.warehouse.laws import verify
+from sidlake.warehouse.releases import current, history
+from sidlake.warehouse.tables import Warehouse
+
+COLOURS = ["red", "blue", "green", "white", "pink", "black"]
+KINDS = ["mug", "lamp", "candle", "bag", "clock", "card", "plate", "frame", "box", "bell"]
+TITLES = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
+FIRST = datetime(2026, 1, 1, 9)
+RECIPE = """
+name = "days"
+[sources.sales]
+path = "days"
+[items]
+source = "sales"
+item_id = "item"
+order_by = "at"
+title = { column = "title", pick = "latest" }
+price = { column = "price", pick = "median" }
+[interactions]
+source = "sales"
+user_id = "user"
+item_id = "item"
+ts = "at"
+[split]
+holdout_days = 2
+[encoders.text]
+precision = "float32"
+[encoders.fusion.text]
+dim = 16
+[tokenizer]
+widths = [4, 4, 8]
+"""
+STEPS = [step for step in JOBS["refresh"] if step.__name__ != "write_quality_report"]
+
+
+def sale(item, title, user="u0", minute=0):
+    return {"item": item, "title": title, "user": user, "minute": minute, "price": 1.0 + minute}
+
+
+def write_day(folder, day, sales):
+    at = FIRST + timedelta(days=day)
+    rows = [{**one, "at": at + timedelta(minutes=one["minute"])} for one in sales]
+    (folder / "days").mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(rows).drop("minute").write_parquet(folder / "days" / f"{day:03d}.parquet")
+
+
+def some_order(sold, users):
+    return enumerate(zip(sold, users, strict=True))
+
+
+def run(shop, job="refresh"):
+    """Run the steps of a job and return their reports by step."""
+    ctx = RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id=new_run_id(), job=job)
+    steps = STEPS if job == "refresh" else [step for step in JOBS[job] if step.__name__ != "write_quality_report"]
+    with shop.warehouse.writing(ctx.run_id):
+        reports = [run_step(ctx, step) for step in steps]
+    shop.warehouse.discard_staging(ctx.run_id)
+    return {report.step: report for report in reports}
+
+
+def sids(shop):
+    """Return the SID of each item of the current release, from storage."""
+    version = current(shop.warehouse).tables["semantic_ids"]
+    return dict(shop.warehouse.scan("semantic_ids", version=version).select("item_id", "sid").collect().iter_rows())
+
+
+def quality(shop):
+    rows = shop.warehouse.read("sid_quality", version=current(shop.warehouse).tables["sid_quality"]).to_pylist()
+    return {(row["metric"], row["level"]): row["value"] for row in rows}
+
+
+def set_retirement(shop, text):
+    path = shop.folder / "recipe.toml"
+    path.write_text(path.read_text() + "\n[retirement]\n" + text)
+
+
+def no_cache(shop):
+    shutil.rmtree(shop.warehouse.root / "cache")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Twelve days of 60 items, after one retrain."""
+    folder, draw = tmp_path_factory.mktemp("daily"), random.Random(3)
+    for day in range(12):
+        sold = TITLES if day == 0 else draw.sample(TITLES[:50], 20)
+        users = [f"u{draw.randrange(9)}" for _ in sold]
+        write_day(folder, day, [sale(f"I{TITLES.index(t):02d}", t, user, at) for at, (t, user) in some_order(sold, users)])
+    (folder / "recipe.toml").write_text(RECIPE)
+    shop = SimpleNamespace(folder=folder, warehouse=Warehouse.create_or_open(folder / "w"))
+    run(shop, "retrain")
+    return shop
+
+
+@pytest.fixture
+def copies(trained, tmp_path):
+    """What makes copies of the trained shop, to be changed."""
+
+    def copy(name="copy"):
+        shutil.copytree(trained.folder, tmp_path / name)
+        return SimpleNamespace(folder=tmp_path / name, warehouse=Warehouse(tmp_path / name / "w"))
+
+    return copy
+
+
+DAYS = {
+    12: [sale("I00", "red mug"), sale("N1", "golden mug", "u1", 1)],
+    13: [sale("I01", "a red reading lamp", "u2"), sale("N2", "silver lamp", "u1", 1)],
+    14: [sale("N1", "golden mug", "u3"), sale("N3", "golden mug", "u1", 1)],
+}
+
+
+@pytest.mark.parametrize("days", [[12], [12, 13, 14]])
+def test_reading_new_files_only_publishes_what_reading_all_files_publishes(copies, days):
+    fast, slow = copies("fast"), copies("slow")
+    for shop in (fast, slow):
+        for day in days:
+            write_day(shop.folder, day, DAYS[day])
+    no_cache(slow)
+    quick, whole = run(fast), run(slow)
+    assert quick["ingest"].details["only_new_files"] is True
+    assert "only_new_files" not in whole["ingest"].details
+    assert quick["sequences"].details["users"] < 9
+    assert current(fast.warehouse).content_hash == current(slow.warehouse).content_hash
+
+
+def test_sequences_that_are_kept_are_those_that_would_be_made(copies):
+    fast, slow = copies("fast"), copies("slow")
+    for shop in (fast, slow):
+        write_day(shop.folder, 12, DAYS[12])
+    no_cache(slow)
+    run(fast), run(slow)
+    tables = [shop.warehouse.scan("user_sequences").collect().sort("user_id", "split") for shop in (fast, slow)]
+    assert tables[0].equals(tables[1])
+
+
+def test_a_day_without_new_items_embeds_and_assigns_nothing(copies):
+    shop = copies()
+    before, version = sids(shop), current(shop.warehouse).tables["semantic_ids"]
+    write_day(shop.folder, 12, [sale("I00", "red mug"), sale("I03", "red bag", "u4", 1)])
+    reports = run(shop)
+    assert reports["embed_text"].details.get("embedded", 0) == 0
+    assert reports["assign"].details.get("assigned", 0) == 0
+    assert current(shop.warehouse).tables["semantic_ids"] == version
+    assert sids(shop) == before
+
+
+def test_no_new_file_publishes_nothing(copies):
+    shop = copies()
+    assert run(shop)["release"].skipped
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_an_item_that_changes_keeps_its_sid_and_counts_as_stale(copies):
+    shop = copies()
+    assert quality(shop)[("staleness_share", None)] == 0
+    before = sids(shop)
+    write_day(shop.folder, 12, [sale(f"I{row:02d}", f"a book on the history of Venice, part {row}", "u1", row) for row in range(2)])
+    reports = run(shop)
+    assert reports["embed_text"].details["embedded"] == 2
+    assert sids(shop) == before
+    assert 1 / 60 <= quality(shop)[("staleness_share", None)] <= 2 / 60
+    assert quality(shop)[("staleness_growth", None)] > 0
+
+
+def test_a_quiet_item_is_retired_its_sid_is_held_and_it_comes_back_with_it(copies):
+    shop = copies()
+    set_retirement(shop, "after_days = 11")
+    before = sids(shop)
+    write_day(
+        shop.folder, 12, [sale("I00", "red mug"), *(sale(f"N{n}", f"{COLOURS[n]} box, large", "u1", n + 1) for n in range(6))]
+    )
+    assert run(shop)["assign"].details["retired"] > 5
+    after, release = sids(shop), current(shop.warehouse)
+    left = before.keys() - after.keys()
+    retired = dict(shop.warehouse.scan("retired_sids").select("item_id", "sid").collect().iter_rows())
+    assert {"I55", "I59"} <= left  # sold on the first day alone
+    assert retired == {item: before[item] for item in left}
+    assert not set(after.values()) & set(retired.values())
+    events = shop.warehouse.scan("interactions", version=release.tables["interactions"]).select("item_id").unique().collect()
+    assert not set(events["item_id"]) & left
+    write_day(shop.folder, 13, [sale("I55", "black bag again", "u2")])
+    assert run(shop)["assign"].details["returned"] == 1
+    assert sids(shop)["I55"] == before["I55"]
+    assert "I55" not in shop.warehouse.scan("retired_sids").select("item_id").collect()["item_id"].to_list()
+    events = shop.warehouse.scan("interactions").filter(pl.col("item_id") == "I55").collect()
+    assert events["day"].sort().to_list() == ["2026-01-01", "2026-01-14"]
+
+
+def test_a_release_in_which_an_item_has_a_quarantined_sid_is_refused(copies):
+    shop = copies()
+    set_retirement(shop, "after_days = 11")
+    write_day(shop.folder, 12, [sale("I00", "red mug")])
+    run(shop)
+    release = current(shop.warehouse)
+    rows = shop.warehouse.read("retired_sids", version=release.tables["retired_sids"])
+    one = shop.warehouse.read("semantic_ids", version=release.tables["semantic_ids"]).slice(0, 1)
+    stolen = rows.slice(0, 1).set_column(rows.column_names.index("codes"), rows.schema.field("codes"), one.column("codes"))
+    version = shop.warehouse.overwrite("retired_sids", pa.concat_tables([rows.slice(1), stolen]), run_id="bad")
+    with pytest.raises(LawBroken, match="no SID is another item's quarantined SID"):
+        verify(shop.warehouse, release.tables | {"retired_sids": version}, generation=release.generation)
+
+
+def test_a_published_sid_that_vanishes_is_refused(copies):
+    shop = copies()
+    release = current(shop.warehouse)
+    tables = dict(release.tables)
+    for table in ("items", "semantic_ids"):
+        rows = shop.warehouse.read(table, version=tables[table])
+        tables[table] = shop.warehouse.overwrite(
+            table, rows.filter(pa.compute.not_equal(rows.column("item_id"), "I55")), run_id="bad"
+        )
+    kept = {name: tables[name] for name in ("items", "semantic_ids", "codebooks")}
+    with pytest.raises(LawBroken, match="still its item's or held for it"):
+        verify(shop.warehouse, kept, generation=release.generation, previous=release)
+
+
+@pytest.mark.parametrize(
+    ("retired_at", "free"), [(datetime(2020, 1, 1, tzinfo=UTC), True), (datetime(2100, 1, 1, tzinfo=UTC), False)]
+)
+def test_a_sid_is_free_once_its_time_is_over_and_no_live_release_named_it(copies, retired_at, free):
+    shop = copies()
+    ctx = RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id="run", job="refresh")
+    rows = pa.table({"retired_at": pa.array([retired_at], pa.timestamp("us", tz="UTC"))})
+    assert np.array_equal(held(ctx, rows), [not free])
