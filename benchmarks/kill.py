@@ -132,7 +132,7 @@ class Driver:
         self.tally = Tally()
         self.durations: dict[str, dict[str, float]] = {}
         self.log = folder / "child.log"
-        self.operations = kill_shop.available()
+        self.operations = kill_shop.OPERATIONS
 
     def run(self) -> None:
         """Kill `self.kills` processes."""
@@ -167,7 +167,7 @@ class Driver:
 
         def body(tell: kill_shop.Tell) -> None:
             kill_shop.operate(operation, shop, tell)
-            kill_shop.tell_state(shop, tell)
+            kill_shop.tell_state(shop, tell, every_file=operation == "vacuum")
 
         process = Process(body, self.log)
         begin = start = time.monotonic()
@@ -196,7 +196,7 @@ class Driver:
         self.tally.by_phase[operation, phase] += 1
         where = f"kill {self.tally.kills}, {operation} in {phase}"
         try:
-            after = self._state(shop)
+            after = self._state(shop, every_file=operation == "vacuum")
         except RuntimeError as error:
             self.tally.note("torn", 1, f"{where}: cannot be read: {error}")
             after = before
@@ -239,9 +239,9 @@ class Driver:
             time.sleep(delay)
         return wanted if process.end(kill=True) == -signal.SIGKILL else None
 
-    def _state(self, shop: "kill_shop.Shop") -> dict[str, Any]:
+    def _state(self, shop: "kill_shop.Shop", *, every_file: bool = False) -> dict[str, Any]:
         """Return what another process finds."""
-        return self._remembered(shop, self._told(lambda tell: kill_shop.tell_state(shop, tell))[-1])
+        return self._remembered(shop, self._told(lambda tell: kill_shop.tell_state(shop, tell, every_file=every_file))[-1])
 
     def _remembered(self, shop: "kill_shop.Shop", line: str) -> dict[str, Any]:
         """Return the state that was told, and remember the rows of its release."""

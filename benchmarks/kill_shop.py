@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import transformers.models.t5.modeling_t5
-from typer.main import get_command
 
 import sidlake.generative.checkpoint
 import sidlake.generative.trainer  # noqa: F401  loaded here, once, for all that is forked
@@ -30,12 +29,15 @@ from sidlake.pipelines.embeddings import _text_encoder
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.tokenizers.errors import LawBroken
 from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
-from sidlake.warehouse import catalog, content, laws, releases
+from sidlake.warehouse import catalog, content, laws, releases, vacuum
+from sidlake.warehouse.file_digests import check_files
 from sidlake.warehouse.tables import Warehouse
 
 TRANSACTIONS = Path(__file__).resolve().parent.parent / "data" / "online_retail.parquet"
 NUM_ITEMS = 40
 POOL = 400
+OPERATIONS = ("refresh", "retrain", "release", "rollback", "vacuum")
+NUM_KEPT = 3  # releases that a vacuum keeps
 ROWS = ("items", "events", "sids")
 RECIPE = """
 name = "kill"
@@ -138,12 +140,6 @@ class Shop:
             csv.writer(stream).writerows([("user_id", "item_id", "ts"), *self.events])
 
 
-def available() -> list[str]:
-    """Return the operations there are, in the order in which they take turns."""
-    vacuum = {"vacuum"} & set(get_command(cli.app).commands)  # type: ignore[attr-defined]
-    return ["refresh", "retrain", "release", "rollback", *vacuum]
-
-
 def warm_up(folder: Path) -> None:
     """Load what operations need and what starts no threads: the modules, the text encoder, the compiled loops."""
     assert transformers.models.t5.modeling_t5
@@ -174,10 +170,10 @@ def operate(operation: str, shop: Shop, tell: Tell) -> None:
     elif operation == "release":
         _publish_again(warehouse)
     elif operation == "rollback":
-        releases.rollback(warehouse, releases.history(warehouse)[-2].release_id, "benchmark")
-        publication.write_catalog(warehouse)
+        target = releases.history(warehouse)[-2].release_id
+        _command("rollback", target, "--reason", "benchmark", "--warehouse", str(shop.warehouse))
     else:
-        _command(operation, "--warehouse", str(shop.warehouse))
+        _command("vacuum", "--keep", str(NUM_KEPT), "--warehouse", str(shop.warehouse))
 
 
 def _command(*arguments: str) -> None:
@@ -232,13 +228,20 @@ def _announce_phases(tell: Tell) -> None:
     announce(releases, "verify", lambda *_: "verify")
     announce(releases, "content_hash", lambda *_: "hash")
     announce(publication, "write_catalog", lambda *_: "catalogue")
+    announce(catalog, "write_catalog", lambda *_: "catalogue")
+    announce(vacuum, "write_catalog", lambda *_: "catalogue")
+    announce(vacuum, "_unneeded", lambda *_: "search")
+    announce(vacuum, "_delete", lambda *_: "delete")
 
 
 # ------------------------------------------------------------------------------------------------------- what readers see
 
 
-def tell_state(shop: Shop, tell: Tell) -> None:
-    """Tell, as JSON, what a reader of the warehouse finds: all releases, and the rows of the current one, re-verified."""
+def tell_state(shop: Shop, tell: Tell, *, every_file: bool = False) -> None:
+    """Tell, as JSON, what a reader of the warehouse finds: all releases, and the rows of the current one, re-verified.
+
+    With `every_file` the files of all releases that can be read are compared with what was published.
+    """
     warehouse = Warehouse(shop.warehouse)
     known = releases.history(warehouse)
     state: dict[str, Any] = {"releases": [[one.release_id, one.content_hash] for one in known], "wrong": [], "laws": []}
@@ -249,6 +252,8 @@ def tell_state(shop: Shop, tell: Tell) -> None:
         state["laws"].append(f"{release.release_id}: {error}")
     if content.content_hash(warehouse, release.tables, release.generation) != release.content_hash:
         state["wrong"].append(f"{release.release_id}: another content hash")
+    for one in releases.readable(warehouse) if every_file else ():
+        check_files(warehouse, one.tables)
     tell(json.dumps(state | _rows(warehouse, release)))
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
@@ -43,10 +44,8 @@ def committing(location: LocalFolder | ObjectStore, url: str) -> Iterator[None]:
 
 
 def version_of(location: LocalFolder | ObjectStore, url: str, write_id: str) -> int:
-    """Return the version that the commit `write_id` made: in a folder the head, in a store another machine may be ahead."""
+    """Return the version that the commit `write_id` made: the head, or one before it where another machine is ahead."""
     head = DeltaTable(url, storage_options=location.options).version()
-    if isinstance(location, LocalFolder):
-        return head
     for version in range(head, -1, -1):
         if is_version_of(location, url, write_id, version):
             return version
@@ -54,12 +53,13 @@ def version_of(location: LocalFolder | ObjectStore, url: str, write_id: str) -> 
     raise StorageError(msg, path=url)
 
 
-def is_version_of(location: ObjectStore, url: str, write_id: str, version: int) -> bool:
+def is_version_of(location: LocalFolder | ObjectStore, url: str, write_id: str, version: int) -> bool:
     """Return whether the commit `write_id` made `version`.
 
     The log entry itself is read: `DeltaTable.history` numbers commits from the version it was opened at, and lists newer ones of
     other machines first (deltalake 1.6.6).
     """
-    with location.filesystem.open_input_stream(location.arrow_path(f"{url}/_delta_log/{version:020d}.json")) as entry:
+    system = location.filesystem or pafs.LocalFileSystem()
+    with system.open_input_stream(location.arrow_path(f"{url}/_delta_log/{version:020d}.json")) as entry:
         actions = [json.loads(line) for line in entry.read().splitlines()]
     return any(action.get("commitInfo", {}).get("write_id") == write_id for action in actions)
