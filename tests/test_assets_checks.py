@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sidlake.assets import checks
+from sidlake.assets.resources import OVERRIDE_TAG
 from sidlake.pipelines.context import RunContext
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.warehouse import laws
@@ -31,11 +32,11 @@ def shop(tmp_path):
     warehouse = resource.open_warehouse()
     publish(warehouse, RELEASED.draft(RELEASED.write(warehouse)), expected_parent=None)
 
-    def run(**tables: pa.Table) -> dict[str, dg.AssetCheckEvaluation]:
+    def run(override: str | None = None, **tables: pa.Table) -> dict[str, dg.AssetCheckEvaluation]:
         ctx = RunContext.open(warehouse, load_recipe(recipe), run_id=RUN, job="refresh")
         for table, rows in tables.items():
             ctx.write(table, rows, num_levels=3 if table == "semantic_ids" else None)
-        result = run_checks(resource, run_id=RUN)
+        result = run_checks(resource, run_id=RUN, tags={OVERRIDE_TAG: override} if override else {})
         return {check.check_name: check for check in result.get_asset_check_evaluations()}
 
     return run
@@ -117,6 +118,19 @@ def test_a_gate_that_refuses_is_an_error_with_its_limit(shop):
     assert failed(found) == {"gates"}
     assert found["gates"].severity is dg.AssetCheckSeverity.ERROR
     assert "collision_rate is 0.9, the limit is 0.5" in str(found["gates"].description)
+
+
+def test_a_gate_that_was_overridden_is_a_warning_that_says_why(shop):
+    found = shop(override="the shop moves house", sid_quality=RELEASED.quality("refuse", 0.9))
+    assert failed(found) == {"gates"}
+    assert found["gates"].severity is dg.AssetCheckSeverity.WARN
+    assert str(found["gates"].description).startswith("overridden: the shop moves house; collision_rate is 0.9")
+
+
+def test_an_override_lets_no_law_pass(shop):
+    found = shop(override="never mind", semantic_ids=RELEASED.semantic_ids(NAMES[:-1], CODES[:-1]))
+    assert found["complete"].severity is dg.AssetCheckSeverity.ERROR
+    assert "complete" in failed(found)
 
 
 def test_a_gate_that_warns_is_a_warning(shop):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
+from sidlake.assets import checks
 from sidlake.assets.definitions import defs
 from sidlake.assets.launch import _PROCESS_TAG, _process, launch, main
 from sidlake.pipelines.context import RunContext
@@ -188,6 +189,45 @@ def test_without_its_checks_a_run_is_refused_by_the_release_itself(shop):
     result = job.execute_in_process(raise_on_error=False)
     assert failures(result) == ["GateFailed"]
     assert len(history(shop.warehouse)) == 1
+
+
+def test_a_refused_run_taken_up_again_at_the_release_is_refused_by_the_release_itself(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    job, config = dg.reconstructable(_retrain), config_of(shop.resource)
+    with SAMPLE.instance() as instance:
+        first = dg.execute_job(job, instance, run_config=config)
+        only = dg.ReexecutionOptions(parent_run_id=first.run_id, step_selection=["release"])
+        second = dg.execute_job(job, instance, run_config=config, reexecution_options=only)
+    assert failures(second) == ["GateFailed"]
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_eager_automation_asks_for_the_release_of_a_refused_run_and_publishes_nothing(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    key, eager = dg.AssetKey("release"), dg.AutomationCondition.eager()
+    assets = dg.map_asset_specs(
+        lambda spec: spec.replace_attributes(automation_condition=eager) if spec.key == key else spec, defs.assets
+    )
+    everything = dg.define_asset_job("everything", selection=dg.AssetSelection.all() - dg.AssetSelection.groups("comparison"))
+    eagerly = dg.Definitions(assets=assets, asset_checks=checks.CHECKS, jobs=[everything], resources={"sidlake": shop.resource})
+    with SAMPLE.instance() as instance:
+        before = dg.evaluate_automation_conditions(eagerly, instance)
+        job = eagerly.resolve_job_def("everything")
+        refused = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert [check.check_name for check in refused.get_asset_check_evaluations() if not check.passed] == ["gates"]
+        asked = dg.evaluate_automation_conditions(eagerly, instance, cursor=before.cursor)
+        assert asked.get_num_requested(key) == 1
+        job.execute_in_process(instance=instance, asset_selection=[key], raise_on_error=False)
+    assert len(history(shop.warehouse)) == 1
+
+
+def test_an_override_publishes_what_gates_refuse_and_the_release_says_why(shop):
+    shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
+    with SAMPLE.instance() as instance:
+        assert launch("retrain", shop.resource, instance, override="the shop moves house") == []
+    first, second = history(shop.warehouse)
+    assert (first.override, second.override) == (None, "the shop moves house")
+    assert "@" in second.published_by
 
 
 def test_in_an_empty_warehouse_the_release_alone_says_what_to_run_first(tmp_path):

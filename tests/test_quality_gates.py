@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.quality.gates import REMEDIES, Gate, Metric, judge, require_pass, to_table
+from sidlake.quality.gates import MANDATORY, REMEDIES, Gate, Metric, judge, remedy_for, require_pass, to_table
 from sidlake.tokenizers.errors import GateFailed
 from sidlake.warehouse.contracts import conform
 
@@ -71,6 +71,71 @@ def test_a_value_that_is_not_a_number_refuses(optional):
     assert "not a number" in result.reason
 
 
+def against(before, value, *, widths=(None, None), **limits):
+    """Judge a value against the current release's, each with the half width of its interval."""
+    metrics = [Metric(metric="m", value=value), Metric(metric="m_ci_half_width", value=widths[1])]
+    earlier = {("m", None): before, ("m_ci_half_width", None): widths[0]}
+    return judge(metrics, [Gate(metric="m", **limits)], earlier=earlier)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "verdict", "threshold"),
+    [
+        (0.195, {"max_drop": 0.03}, "pass", 0.194),
+        (0.193, {"max_drop": 0.03}, "refuse", 0.194),
+        (0.193, {"max_drop": 0.03, "severity": "warn"}, "warn", 0.194),
+        (0.9, {"max_drop": 0.03}, "pass", 0.194),
+        (0.205, {"max_rise": 0.03}, "pass", 0.206),
+        (0.207, {"max_rise": 0.03}, "refuse", 0.206),
+        (0.1, {"max_rise": 0.03}, "pass", 0.206),
+        (0.193, {"minimum": 0.1, "max_drop": 0.03}, "refuse", 0.194),
+        (0.195, {"minimum": 0.1, "max_drop": 0.03}, "pass", 0.1),
+        (0.09, {"minimum": 0.1, "max_drop": 0.03}, "refuse", 0.1),
+    ],
+)
+def test_a_value_is_judged_against_the_current_release(value, limits, verdict, threshold):
+    found = against(0.2, value, **limits)
+    assert (found.verdict, found.threshold) == (verdict, pytest.approx(threshold))
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.186, "pass"), (0.184, "refuse")])
+def test_a_fall_counts_only_beyond_both_intervals(value, verdict):
+    found = against(0.2, value, widths=(0.01, 0.005), max_drop=0.03)  # 3 % are 0.006, the intervals 0.015 together
+    assert (found.verdict, found.threshold) == (verdict, pytest.approx(0.185))
+
+
+def test_the_reason_of_a_relative_refusal_names_the_earlier_value_and_what_was_allowed():
+    assert (
+        against(0.2, 0.19, max_drop=0.03).reason
+        == "0.19 is below 0.194: the current release has 0.2, and the gate allows 0.03 of it"
+    )
+    assert "allows the intervals of both, 0.015 together" in against(0.2, 0.18, widths=(0.01, 0.005), max_drop=0.03).reason
+
+
+@pytest.mark.parametrize("before", [None, float("nan")])
+def test_without_an_earlier_value_a_relative_gate_passes(before):
+    found = against(before, 0.001, max_drop=0.03)
+    assert (found.verdict, found.threshold) == ("pass", None)
+
+
+def test_a_relative_gate_whose_metric_is_missing_refuses_too():
+    (found,) = judge([], [Gate(metric="mispelt", max_drop=0.03)], earlier={("mispelt", None): 0.2})
+    assert found.verdict == "refuse"
+
+
+def test_a_level_is_judged_against_the_same_level():
+    metrics = [Metric(metric="m", level=level, value=0.5) for level in (0, 1)]
+    found = judge(metrics, [Gate(metric="m", max_drop=0.1)], earlier={("m", 0): 0.5, ("m", 1): 0.9})
+    assert [one.verdict for one in found] == ["pass", "refuse"]
+
+
+@pytest.mark.parametrize(("metric", "bad"), [("unique_share", 0.99), ("leaked_session_share", 1e-4), ("foreign_item_share", 0.6)])
+def test_what_is_never_right_is_refused_for_every_recipe(metric, bad):
+    (found, *_) = judge([Metric(metric=metric, value=bad)], MANDATORY)
+    assert found.verdict == "refuse"
+    assert remedy_for(metric) == REMEDIES[metric]
+
+
 def test_metrics_of_the_same_name_and_level_are_refused():
     with pytest.raises(ValueError, match="more than once"):
         judge([Metric(metric="m", value=1.0), Metric(metric="m", value=2.0)], [])
@@ -115,6 +180,8 @@ def test_the_error_names_every_failing_metric_its_value_limit_and_remedy():
         ({"minimum": 2.0, "maximum": 1.0}, "exceeds"),
         ({"minimum": 1.0, "severity": "shout"}, "severity"),
         ({"minimum": 1.0, "metric": ""}, "name its metric"),
+        ({"max_drop": float("nan")}, "as numbers"),
+        ({"minimum": 1.0, "max_drop": -0.1}, "shares >= 0"),
     ],
 )
 def test_gates_that_cannot_judge_are_refused(arguments, message):
