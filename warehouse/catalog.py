@@ -22,7 +22,7 @@ import pyarrow as pa
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.object_files import let_read
-from sidlake.warehouse.relations import empty, identifier, literal, over_files, table_at, without_globs
+from sidlake.warehouse.relations import empty, identifier, literal, over_files, sql_type, table_at, without_globs
 from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.tables import Warehouse
 from sidlake.warehouse.vacuumed import Vacuumed, vacuumed
@@ -190,7 +190,7 @@ def _released(warehouse: Warehouse, table: str, release: Release) -> str:
     if table not in release.tables:
         return empty(CONTRACTS[table])
     where = f" WHERE generation = {literal(release.generation)}" if table in ("semantic_ids", "codebooks") else ""
-    return table_at(warehouse, table, release.tables[table]) + where
+    return _with_all_columns(warehouse, table, release.tables[table]) + where
 
 
 def _sid_changes(warehouse: Warehouse, releases: list[Release]) -> str:
@@ -209,7 +209,17 @@ def _sid_changes(warehouse: Warehouse, releases: list[Release]) -> str:
 
 def _head(warehouse: Warehouse, table: str) -> str:
     version = warehouse.version(table)
-    return empty(CONTRACTS[table]) if version is None else table_at(warehouse, table, version)
+    return empty(CONTRACTS[table]) if version is None else _with_all_columns(warehouse, table, version)
+
+
+def _with_all_columns(warehouse: Warehouse, table: str, version: int) -> str:
+    """Return `table_at` with the columns that the contract has gained since `version` was written, as nulls."""
+    missing = [field for field in CONTRACTS.get(table, ()) if field.name not in warehouse.schema(table, version=version).names]
+    if not missing:
+        return table_at(warehouse, table, version)
+    nulls = {field.name: f"CAST(NULL AS {sql_type(field.type)}) AS {identifier(field.name)}" for field in missing}
+    columns = ", ".join(nulls.get(name, identifier(name)) for name in CONTRACTS[table].names)
+    return f"SELECT {columns} FROM ({table_at(warehouse, table, version)})"
 
 
 def _trained_views(warehouse: Warehouse) -> dict[str, str]:
@@ -231,7 +241,9 @@ def _over_releases(warehouse: Warehouse, table: str, releases: list[Release]) ->
     versions = sorted({release.tables[table] for release in releases})
     files = sorted({path for version in versions for path in warehouse.files(table, version=version)})
     schema = warehouse.schema(table, version=versions[-1])
-    return over_files(table, files, pa.schema([schema.field(name) for name in CONTRACTS[table].names]), with_path=True)
+    return over_files(
+        table, files, pa.schema([schema.field(name) for name in ("metric", "level", "value", "verdict")]), with_path=True
+    )
 
 
 def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str]:

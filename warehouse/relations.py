@@ -72,7 +72,8 @@ def over_files(table: str, files: list[str], schema: pa.Schema, *, with_path: bo
     paths = ", ".join(literal(without_globs(path)) for path in files)
     hive = "hive_partitioning = true, hive_types_autocast = false" if table in PARTITIONED_BY else "hive_partitioning = false"
     columns = ", ".join(identifier(name) for name in schema.names) + (", filename AS path" if with_path else "")
-    by_name = ", union_by_name = true" if table == "semantic_ids" else ""
+    # Files of older code, or of shorter SIDs, lack columns. By name every footer is opened first: not of one file per day and more.
+    by_name = ", union_by_name = true" if table not in PARTITIONED_BY else ""
     named = ", filename = true" if with_path else ""
     return f"SELECT {columns} FROM read_parquet([{paths}], {hive}{by_name}{named})"
 

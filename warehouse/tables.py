@@ -293,6 +293,7 @@ class Warehouse:
                     target,
                     stored,
                     mode="error" if head is None else "append",
+                    schema_mode=None if head is None else "merge",  # an older version of the code knew fewer columns
                     configuration=_SETTINGS,
                     commit_properties=commit_of(run_id, write_id, max_commit_retries=0),
                     storage_options=options,
