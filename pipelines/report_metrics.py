@@ -11,7 +11,7 @@ from itertools import groupby
 from sidlake.pipelines.report import Judged
 from sidlake.pipelines.report_text import number, text
 from sidlake.quality.gates import REMEDIES
-from sidlake.quality.readings import GROUPS, reading_of
+from sidlake.quality.readings import GROUPS, Unit, reading_of
 
 __all__ = ["grouped_metrics", "judged_metrics", "metric_rows", "named"]
 
@@ -59,25 +59,36 @@ def named(metric: Judged) -> str:
 def _row(levels: list[Judged], halves: dict[tuple[str, int | None], float | None]) -> str:
     name, reading = levels[0].metric, reading_of(levels[0].metric)
     worst = next(verdict for verdict in _VERDICTS if any(one.verdict == verdict for one in levels))
-    values = "".join(f'<span class="{one.verdict}">{_value(one, halves.get((name, one.level)))}</span>' for one in levels)
-    across = f"<br><span class=soft>levels {levels[0].level} to {levels[-1].level}</span>" if len(levels) > 1 else ""
+    unit = _short_unit(levels)
+    values = " ".join(f'<span class="{one.verdict}">{_value(one, unit, halves.get((name, one.level)))}</span>' for one in levels)
     mark = f'<span class="mark {worst}">{_WORDS[worst]}</span> ' if _WORDS[worst] else ""
     return (
         f"<div class=metric><div class=name>{mark}{text(reading.title)}<br><code class=soft>{text(name)}</code></div>"
-        f"<div class=values>{values}{across}{_limits(levels)}</div><div>{_history(levels)}</div>"
+        f"<div class=values>{values}{_across(levels)}{_limits(levels)}</div><div>{_history(levels)}</div>"
         f"<div class=reading>{text(reading.sentence, limit=400)}</div>{_reasons(levels)}</div>"
     )
 
 
-def _value(one: Judged, half_width: float | None) -> str:
-    unit = reading_of(one.metric).unit
+def _short_unit(levels: Sequence[Judged]) -> Unit:
+    """Return the unit to write beside each value; none for several, whose unit is named once."""
+    unit = reading_of(levels[0].metric).unit
+    return unit if unit == "share" or len(levels) == 1 else ""
+
+
+def _across(levels: Sequence[Judged]) -> str:
+    """Return which levels the values belong to, and their unit; empty for one value."""
+    if len(levels) == 1:
+        return ""
+    unit = reading_of(levels[0].metric).unit
+    counted = f"{unit}, " if unit not in ("", "share", "index") else ""
+    return f"<br><span class=soft>{counted}levels {levels[0].level} to {levels[-1].level}</span>"
+
+
+def _value(one: Judged, unit: Unit, half_width: float | None) -> str:
     if one.value is None or not half_width:
         return number(one.value, unit)
-    return (
-        f"{number(one.value, unit)} ± {100 * half_width:.1f}"
-        if unit == "share"
-        else f"{number(one.value, unit)} ± {half_width:.2g}"
-    )
+    margin = f"{100 * half_width:.1f}" if unit == "share" else f"{half_width:.2g}"
+    return f"{number(one.value, unit)} ± {margin}"
 
 
 def _limits(levels: Iterable[Judged]) -> str:
@@ -110,7 +121,7 @@ def _reasons(levels: Iterable[Judged]) -> str:
 
 def _history(levels: Sequence[Judged]) -> str:
     """Return what the values were in the release compared with, and a line over all releases where there are several."""
-    unit = reading_of(levels[0].metric).unit
+    unit = _short_unit(levels)
     if all(one.before is None for one in levels):
         was = "no earlier value"
     elif all(one.before == one.value for one in levels):

@@ -79,7 +79,7 @@ def _verdict(report: Report) -> str:
     if not asked:
         line = "No limit was set: nothing was asked of these metrics."
     elif failing:
-        line = f"{kept} of {len(asked)} limits kept. Not kept: {', '.join(named(one) for one in failing)}."
+        line = f"{kept} of {len(asked)} limits kept. Not kept: {'; '.join(named(one) for one in failing)}."
     else:
         line = f"All {kept} limits kept." if kept > 1 else "The one limit was kept."
     headline = "Published against its gates" if report.release.override else _HEADLINES[report.verdict]

@@ -35,7 +35,7 @@ GROUPS: dict[str, str] = {
     "hit_rate": "Do SIDs predict what a user takes next?",
     "behaviour": "Do items taken together share prefixes?",
     "meaning": "Do prefixes agree with the categories?",
-    "stability": "What changed since the release before?",
+    "stability": "Do SIDs stay, and stay right?",
 }
 """The question that each group of metrics answers, in the order of a page."""
 
@@ -49,7 +49,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
         ),
         (
             "raw_collision_rate",
-            "Items too many for their nearest SIDs",
+            "Collisions before uniqueness",
             "share",
             "Items that would have no SID of their own if nothing made them unique. 0% is best; beyond a third the code space is "
             "too small or the items too alike.",
@@ -171,7 +171,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "foreign_item_share",
             "New items unlike the old",
             "share",
-            "New items that lie further from every published item than published ones lie from each other (lower end of a 95 % "
+            "New items that lie further from every published item than published ones lie from each other (lower end of a 95% "
             "interval); a large share means another encoder, or another kind of item.",
         ),
         (
@@ -290,6 +290,19 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
         ),
     ),
     "stability": (
+        (
+            "staleness_share",
+            "Items that their SID has fallen behind",
+            "share",
+            "Items that changed since they got their SID and would get another today; a growing share calls for a new generation.",
+        ),
+        ("staleness_level_share", "The same at each level", "share", "Items whose nearest code at the level is another today."),
+        (
+            "staleness_growth",
+            "How far SIDs have fallen behind",
+            "distance",
+            "How much nearer to its vector the SID of such an item would be today, on average.",
+        ),
         (
             "code_churn",
             "Codes changed",

@@ -10,6 +10,7 @@ from sidlake.quality.sessions import Sessions
 
 WIDTHS = (4, 15)
 OF_THE_CHECK_STEP = {"leaked_session_share", "foreign_item_share", "raw_largest_group_share", "level_largest_share"}
+OF_THE_CHECK_STEP |= {"staleness_share", "staleness_level_share", "staleness_growth"}
 """Metrics that the pipelines add to those of `measure`."""
 
 
