@@ -149,14 +149,20 @@ def test_a_staged_file_that_breaks_the_contract_is_not_uploaded(warehouse):
 # Two machines
 
 
-@pytest.fixture
-def two_machines(warehouse, tmp_path):
+@pytest.fixture(scope="module")
+def shared(environment):
+    return Warehouse.create_or_open("s3://shop/two machines")
+
+
+@pytest.fixture(scope="module")
+def two_machines(shared, tmp_path_factory):
     """Two processes, each with a lock and a folder of its own, that write what is asked of them at the same time."""
+    tmp_path = tmp_path_factory.mktemp("machines")
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", WRITER, warehouse.url, name],
+                    [sys.executable, "-c", WRITER, shared.url, name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -168,7 +174,7 @@ def two_machines(warehouse, tmp_path):
         for process in processes:
             stack.callback(process.kill)
         for folder in (tmp_path / "one", tmp_path / "two"):
-            folder = folder / warehouse.root.name
+            folder = folder / shared.root.name
             folder.mkdir(parents=True)
         assert [process.stdout.readline() for process in processes] == ["ready\n", "ready\n"]
 
@@ -181,20 +187,20 @@ def two_machines(warehouse, tmp_path):
         yield ask
 
 
-def test_of_two_machines_that_commit_on_the_same_version_exactly_one_wins(warehouse, two_machines):
+def test_of_two_machines_that_commit_on_the_same_version_exactly_one_wins(shared, two_machines):
     answers = [two_machines(f"sid_quality {'none' if number == 0 else number - 1}") for number in range(20)]
     assert [sorted(answer) for answer in answers] == [sorted([str(number), "lost"]) for number in range(20)]
     assert {answer.index("lost") for answer in answers} == {0, 1}
-    assert warehouse.version("sid_quality") == 19
-    assert warehouse.num_rows("sid_quality") == 20
+    assert shared.version("sid_quality") == 19
+    assert shared.num_rows("sid_quality") == 20
 
 
-def test_each_of_two_machines_is_told_the_version_that_it_wrote(warehouse, two_machines):
-    warehouse.overwrite("items", sample.items([]), run_id="run")
+def test_each_of_two_machines_is_told_the_version_that_it_wrote(shared, two_machines):
+    shared.overwrite("items", sample.items([]), run_id="run")
     seen = set()
     for _ in range(5):
         for name, answer in zip(("one", "two"), two_machines("items any"), strict=True):
-            before, after = (warehouse.read("items", version=int(answer) - back)["item_id"].to_pylist() for back in (1, 0))
+            before, after = (shared.read("items", version=int(answer) - back)["item_id"].to_pylist() for back in (1, 0))
             assert sorted([*before, name]) == sorted(after)
             seen.add(int(answer))
     assert seen == set(range(1, 11))
