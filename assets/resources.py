@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -26,13 +27,16 @@ from sidlake.pipelines.recipe import Recipe, load_recipe
 from sidlake.tokenizers.errors import NotFoundError, RecipeError
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["JOB_TAG", "OVERRIDE_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
+__all__ = ["JOB_TAG", "OVERRIDE_TAG", "REASON_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
 
 JOB_TAG = "sidlake/job"
 """Run tag that says which job a run belongs to: refresh or retrain."""
 
 OVERRIDE_TAG = "sidlake/override"
 """Run tag that says why gates that refuse shall not stop the run; the reason becomes part of the release."""
+
+REASON_TAG = "sidlake/reason"
+"""Run tag that says why the run was asked for, as the drift sensor does; it becomes part of the release's reason."""
 
 _Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
@@ -46,6 +50,7 @@ class Settings:
         refresh_cron: when the daily job runs, in UTC; `retrain_cron` likewise for the weekly one.
         schedules: ``on`` starts schedules and the sensor with the daemon. They are off unless asked for: opening the UI on a laptop
             must not make it retrain at three in the morning. A toggle in the UI wins over this default.
+        first_day: day of the first partition of `interactions`, YYYY-MM-DD; earlier days are ingested, but not shown.
     """
 
     warehouse: str = "warehouse"
@@ -54,6 +59,7 @@ class Settings:
     schedules: str = "off"
     refresh_cron: str = "0 5 * * *"
     retrain_cron: str = "0 3 * * SUN"
+    first_day: str = "2009-12-01"
 
     def __post_init__(self) -> None:
         if self.schedules not in ("on", "off"):
@@ -62,6 +68,11 @@ class Settings:
         if self.engine not in ("local", "beam"):
             msg = f"SIDLAKE_ENGINE must be local or beam, got {self.engine!r}"
             raise ValueError(msg)
+        try:
+            date.fromisoformat(self.first_day)
+        except ValueError as error:
+            msg = f"SIDLAKE_FIRST_DAY must be a day such as 2009-12-01, got {self.first_day!r}"
+            raise ValueError(msg) from error
 
 
 def settings_from(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -124,6 +135,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             engine=self._engine(),
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
             override=context.run.tags.get(OVERRIDE_TAG),
+            reason=context.run.tags.get(REASON_TAG),
         )
 
     def run_step(self, context: dg.AssetExecutionContext, step: Step) -> tuple[RunContext, StepReport, float]:

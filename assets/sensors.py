@@ -1,22 +1,24 @@
-"""The sensor on source files: a file that is new or has changed asks for a refresh.
+"""The sensors: a source file that is new or has changed asks for a refresh, and a generation that has drifted for a retrain.
 
-It goes by size and time of modification, which cost nothing to read; whether the content differs is for the ingest step to find
-out by its digest, and a refresh of unchanged content publishes nothing. A file that is still being copied may cost a run that fails
-and publishes nothing; when it is complete its time has changed, and the refresh is asked for again.
+The first goes by size and time of modification, which cost nothing to read; whether the content differs is for the ingest step
+to find out by its digest, and a refresh of unchanged content publishes nothing. A file that is still being copied may cost a
+run that fails and publishes nothing; when it is complete its time has changed, and the refresh is asked for again.
 """
 
 import dagster as dg
 
-from sidlake.assets.jobs import refresh
-from sidlake.assets.resources import Settings, SidlakeResource
+from sidlake.assets.jobs import refresh, retrain
+from sidlake.assets.resources import REASON_TAG, Settings, SidlakeResource
+from sidlake.pipelines.drift import drift_reasons
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
 from sidlake.pipelines.sources import source_files
 from sidlake.tokenizers.errors import SourceError
-from sidlake.warehouse.releases import current
+from sidlake.warehouse.releases import current, history
 
-__all__ = ["source_sensor_for"]
+__all__ = ["drift_sensor_for", "source_sensor_for"]
 
 _EVERY_SECONDS = 60
+_DRIFT_EVERY_SECONDS = 600
 
 
 def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
@@ -39,6 +41,30 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=digest_of(seen))], cursor=seen)
 
     return new_source_files
+
+
+def drift_sensor_for(settings: Settings) -> dg.SensorDefinition:
+    """Return the sensor that asks for a retrain, once per generation; off until asked for."""
+    status = dg.DefaultSensorStatus.RUNNING if settings.schedules == "on" else dg.DefaultSensorStatus.STOPPED
+
+    @dg.sensor(name="drift", job=retrain, minimum_interval_seconds=_DRIFT_EVERY_SECONDS, default_status=status)
+    def drift(context: dg.SensorEvaluationContext, sidlake: SidlakeResource) -> dg.SensorResult | dg.SkipReason:
+        """Ask for a retrain when the metrics of the last release exceed a limit of the recipe's section drift."""
+        warehouse = sidlake.open_warehouse()
+        releases = history(warehouse)
+        if not releases:
+            return dg.SkipReason("nothing has been released yet; run the retrain job first")
+        generation = releases[-1].generation
+        reasons = drift_reasons(warehouse, releases, load_recipe(sidlake.recipe).drift)
+        if not reasons:
+            return dg.SkipReason(f"generation {generation} keeps the limits")
+        if context.cursor == generation:
+            return dg.SkipReason(f"a retrain was asked for already: {'; '.join(reasons)}")
+        # One run per generation: where retraining cures nothing, asking again every day would only cost days.
+        request = dg.RunRequest(run_key=f"drift of {generation}", tags={REASON_TAG: "; ".join(reasons)})
+        return dg.SensorResult(run_requests=[request], cursor=generation)
+
+    return drift
 
 
 def _fingerprint(recipe: Recipe) -> str:

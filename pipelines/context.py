@@ -53,6 +53,7 @@ class RunContext:
         facts: what else the release row records: generation, encoders, inputs, codebook_hash.
         override: why gates that refuse shall not stop this run; never part of the saved state, so that a run that is taken up
             again says it again.
+        reason: why the run was asked for, where there is more to say than its job; not saved either.
     """
 
     warehouse: Warehouse
@@ -67,6 +68,7 @@ class RunContext:
     steps: dict[str, str]
     facts: dict[str, object]
     override: str | None = None
+    reason: str | None = None
 
     @classmethod
     def open(
@@ -79,6 +81,7 @@ class RunContext:
         engine: Engine | None = None,
         progress: Progress | None = None,
         override: str | None = None,
+        reason: str | None = None,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
 
@@ -112,6 +115,7 @@ class RunContext:
             steps=dict(state["steps"]),
             facts=dict(state["facts"]),
             override=override,
+            reason=reason,
         )
 
     @property

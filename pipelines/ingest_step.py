@@ -7,6 +7,9 @@ rows.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +20,9 @@ from sidlake.pipelines.ingest_cache import Remembered, cache_key, digest_of_file
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.sources import file_digest, source_files
 
-__all__ = ["ingest_sources"]
+__all__ = ["days_brought", "ingest_events", "ingest_sources"]
+
+_DAY = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
 
 
 def ingest_sources(ctx: RunContext) -> StepReport:
@@ -26,6 +31,41 @@ def ingest_sources(ctx: RunContext) -> StepReport:
     Raises:
         SourceError: a source is missing or damaged. ContractError: too many rows rejected, or nothing left.
     """
+    report = _ingest(ctx)
+    ctx.note(ingested=not report.skipped)
+    return report
+
+
+def ingest_events(ctx: RunContext) -> StepReport:
+    """Return what this run ingested of `interactions`; a run that has not ingested yet does it now."""
+    known = ctx.facts.get("ingested")
+    if known is None:
+        return replace(ingest_sources(ctx), step="interactions")
+    days = days_brought(ctx)
+    return StepReport(
+        step="interactions", skipped=not known, rows={"interactions": sum(days.values())}, details={"days": len(days)}
+    )
+
+
+def days_brought(ctx: RunContext) -> dict[str, int]:
+    """Return the days of `interactions` that this run has written, with their rows; none where it has the base release's."""
+    if "interactions" not in ctx.tables:
+        return {}
+    before = set()
+    if ctx.base is not None and "interactions" in ctx.base.tables:
+        before = set(ctx.warehouse.files("interactions", version=ctx.base.tables["interactions"]))
+    rows = ctx.warehouse.manifest("interactions", version=ctx.tables["interactions"]).to_pylist()
+    day_of = {row["path"]: _DAY.search(row["path"]) for row in rows}
+    brought = {found.group(1) for path, found in day_of.items() if found and path not in before}
+    counts = dict.fromkeys(sorted(brought), 0)
+    for row in rows:
+        found = day_of[row["path"]]
+        if found and found.group(1) in counts:
+            counts[found.group(1)] += row["num_records"]
+    return counts
+
+
+def _ingest(ctx: RunContext) -> StepReport:
     recipe = ctx.recipe
     files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
     digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}

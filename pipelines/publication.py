@@ -13,7 +13,7 @@ from typing import Any
 from sidlake.pipelines.checks import require_fresh_quality
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.stored_codes import verify_stored_codes
-from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.catalog import is_current, write_catalog
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.releases import ReleaseDraft, current, publish
 
@@ -29,8 +29,7 @@ def release(ctx: RunContext) -> StepReport:
     """
     latest = current(ctx.warehouse)
     if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
-        # Where an earlier attempt of this run has published, it may have died before it wrote the catalogue.
-        if latest != ctx.base or not (ctx.warehouse.root / "catalog.duckdb").exists():
+        if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     facts: dict[str, Any] = ctx.facts
@@ -51,7 +50,7 @@ def release(ctx: RunContext) -> StepReport:
             code_version=version("sidlake"),
             metrics=facts.get("metrics") or (ctx.base.metrics if ctx.base else {}),
             steps=ctx.steps,
-            reason=f"{ctx.job} {ctx.recipe.name}",
+            reason=f"{ctx.job} {ctx.recipe.name}" + (f": {ctx.reason}" if ctx.reason else ""),
             published_by=user_at_host(),
             override=ctx.override,
             trained_on=facts.get("trained_on"),

@@ -11,7 +11,7 @@ from sidlake.assets.resources import JOB_TAG
 # key: (group, what it depends on). A change of the graph is a change of this literal.
 GRAPH = {
     "items": ("catalog", []),
-    "interactions": ("catalog", []),
+    "interactions": ("catalog", ["items"]),
     "rejected_rows": ("catalog", []),
     "text_embeddings": ("embeddings", ["items"]),
     "behaviour_embeddings": ("embeddings", ["interactions", "items"]),

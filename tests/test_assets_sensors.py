@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from sidlake.assets.resources import Settings
-from sidlake.assets.sensors import source_sensor_for
+from sidlake.assets.resources import REASON_TAG, Settings
+from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
+from sidlake.pipelines.drift import signals
+from sidlake.pipelines.drift_config import DriftConfig
 from sidlake.warehouse.releases import publish
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
@@ -73,3 +75,50 @@ def test_before_the_first_release_the_sensor_waits_for_retrain(tmp_path):
 @pytest.mark.parametrize(("schedules", "status"), [("off", "STOPPED"), ("on", "RUNNING")])
 def test_the_sensor_runs_by_itself_only_where_asked_for(schedules, status):
     assert source_sensor_for(Settings(schedules=schedules)).default_status.value == status
+
+
+# ---------------------------------------------------------------------------------------------------------------------- drift
+
+DRIFT = drift_sensor_for(Settings())
+
+
+def drift_tick(shop, cursor=None):
+    with dg.build_sensor_context(cursor=cursor, resources={"sidlake": shop.resource}) as context:
+        return DRIFT(context)
+
+
+def limit(shop, text):
+    path = Path(shop.resource.recipe)
+    path.write_text(path.read_text() + "\n[drift]\n" + text)
+
+
+def test_a_generation_that_keeps_its_limits_asks_for_nothing(shop):
+    assert "keeps the limits" in drift_tick(shop).skip_message
+
+
+def test_a_code_space_that_fills_asks_for_a_retrain_once_and_says_why(shop):
+    limit(shop, "max_capacity_share = 0.0")
+    result = drift_tick(shop)
+    (request,) = result.run_requests
+    assert DRIFT.job_name == "retrain"
+    assert "the share of the code space in use is" in request.tags[REASON_TAG]
+    assert "asked for already" in drift_tick(shop, cursor=result.cursor).skip_message
+
+
+def test_before_the_first_release_drift_waits_for_retrain(tmp_path):
+    resource = SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path))
+    assert "retrain" in drift_tick(SimpleNamespace(resource=resource)).skip_message
+
+
+def test_each_signal_is_told_with_its_value_and_its_limit():
+    first = {"mean_move_cost": 0.1, "ehr_reconstructed": 0.2, "staleness_share": 0.0}
+    last = {"mean_move_cost": 0.4, "ehr_reconstructed": 0.1, "staleness_share": 0.3}
+    limits = DriftConfig(max_staleness_share=0.2, max_move_cost_rise=0.2, max_hit_rate_loss=0.4, max_capacity_share=0.5)
+    told = signals(first, last, capacity_share=0.6, config=limits)
+    assert told == [
+        "staleness_share is 0.3, the limit is 0.2",
+        "the rise of mean_move_cost is 0.3, the limit is 0.2",
+        "the share of ehr_reconstructed that was lost is 0.5, the limit is 0.4",
+        "the share of the code space in use is 0.6, the limit is 0.5",
+    ]
+    assert signals(first, first, capacity_share=0.5, config=limits) == []
