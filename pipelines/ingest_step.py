@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,6 +19,7 @@ from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.ingest import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest_cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
 from sidlake.pipelines.retirement import quiet_items
+from sidlake.pipelines.source_schema import check_columns
 from sidlake.pipelines.sources import file_digest, source_files
 
 __all__ = ["days_brought", "ingest_events", "ingest_sources"]
@@ -78,6 +80,7 @@ def _ingest(ctx: RunContext) -> StepReport:
         ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
     result = _only_new(ctx, files, digests)
     if result is None or _returned(ctx, result):
+        ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
         result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
     items, gone = _write_items(ctx, result)
     _write_events(ctx, result, items, gone=gone)
@@ -102,6 +105,7 @@ def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]])
     rejected = pl.from_arrow(ctx.read("rejected_rows", ["source", "target", "row", "rule", "value"]))
     assert isinstance(rejected, pl.DataFrame)
     events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
+    ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
     before = Known(evidence=known.evidence, rows_read=known.rows_read, rejected=rejected, events=events)
     return ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
 
@@ -126,7 +130,8 @@ def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, st
 
 def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) -> dict[str, object]:
     """Return what the release says of a source: its digest and, where it is not one file, the number of files."""
-    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path}
+    columns: Any = ctx.facts["columns"]
+    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path, "columns": columns[source]}
     return entry if list(digests) == [""] else entry | {"files": len(digests)}
 
 

@@ -71,11 +71,15 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
-    """A file of rows. `path` is relative to the recipe's folder; rules are tried in order and the first that fits names the row."""
+    """A file of rows. `path` is relative to the recipe's folder; rules are tried in order and the first that fits names the row.
+
+    `new_columns` says what becomes of a column that earlier releases did not know (`source_schema`).
+    """
 
     path: str
     format: Literal["parquet", "csv", "jsonl"] = "parquet"
     rules: tuple[Rule, ...] = ()
+    new_columns: Literal["ignore", "refuse"] = "ignore"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
