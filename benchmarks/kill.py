@@ -211,7 +211,7 @@ class Driver:
             self.tally.note("not_recovered", 1, f"{where}: {error}")
             return self._state(shop)
         self.tally.recovered += 1
-        self._judge(operation, after, again, shop, f"{where}, run again", finished=not published)
+        self._judge(operation, after, again, shop, f"{where}, run again", ended=True, finished=not published)
         return again
 
     def _judge(
@@ -222,9 +222,10 @@ class Driver:
         shop: "kill_shop.Shop",
         where: str,
         *,
+        ended: bool = False,
         finished: bool = False,
     ) -> None:
-        for what, count in kill_shop.judge(operation, before, now, shop, finished=finished).items():
+        for what, count in kill_shop.judge(operation, before, now, shop, ended=ended, finished=finished).items():
             self.tally.note(what, count, where)
 
     def _killed_in(self, operation: str, shop: "kill_shop.Shop") -> str | None:

@@ -266,6 +266,7 @@ def _rows(warehouse: Warehouse, release: releases.Release) -> dict[str, Any]:
     tables = release.tables
     sids = rows("semantic_ids", ["item_id", "sid", "generation"], tables["semantic_ids"])
     events = rows("interactions", ["user_id", "item_id", "ts"], tables["interactions"])
+    stale = not catalog.is_current(warehouse)
     with catalog.connect(warehouse) as connection:
         in_catalogue = connection.execute("SELECT count(*), count(DISTINCT sid) FROM items_with_sids").fetchall()[0]
     twice = _twice(rows("item_embeddings", ["item_id", "modality", "encoder_id", "content_hash"], tables["item_embeddings"]))
@@ -277,6 +278,7 @@ def _rows(warehouse: Warehouse, release: releases.Release) -> dict[str, Any]:
         "sids": [[item, sid] for item, sid, generation in sids if generation == release.generation],
         "in_catalogue": list(in_catalogue),
         "twice": twice,
+        "stale": stale,
     }
 
 
@@ -284,17 +286,20 @@ def _twice(rows: list[list[Any]]) -> int:
     return sum(count - 1 for count in Counter(map(tuple, rows)).values())
 
 
-def judge(operation: str, before: dict[str, Any], now: dict[str, Any], shop: Shop, *, finished: bool) -> Counter[str]:
+def judge(
+    operation: str, before: dict[str, Any], now: dict[str, Any], shop: Shop, *, ended: bool = False, finished: bool = False
+) -> Counter[str]:
     """Return how much is wrong with what a reader sees `now`, after `operation` began where `before` was read.
 
-    `finished` says that the operation ended and had something to do, so that a new release must be there.
+    `ended` says that it was not killed, so that the catalogue's file must show what is there, and `finished` that it also had
+    something to do, so that a new release must be there.
     """
     num_before, num_new = len(before["releases"]), len(now["releases"]) - len(before["releases"])
     allowed = (0,) if operation == "vacuum" else (1,) if finished else (0, 1)
     found: Counter[str] = Counter(
         torn=len(now["wrong"]) + (now["releases"][:num_before] != before["releases"]) + (num_new not in (0, 1)),
         not_recovered=int(num_new not in allowed),
-        law_failures=len(now["laws"]) + (now["in_catalogue"] != [len(now["items"])] * 2),
+        law_failures=len(now["laws"]) + (now["in_catalogue"] != [len(now["items"])] * 2) + (ended and now["stale"]),
         duplicated=now["twice"],
     )
     expected = _expected(operation, before, shop) if num_new else before

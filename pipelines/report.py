@@ -25,7 +25,7 @@ from sidlake.quality.churn import LevelChurn, churn
 from sidlake.quality.collision import collision_stats
 from sidlake.quality.readings import READINGS
 from sidlake.tokenizers.semantic_id import format_sids
-from sidlake.warehouse.releases import Release, get, history
+from sidlake.warehouse.releases import Release, get, readable
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["Comparison", "Item", "Judged", "Moved", "Report", "report_of", "verdict_of"]
@@ -140,7 +140,7 @@ def report_of(
     prefixes and items of the tree. Raises `NotFoundError` for a release that is not there.
     """
     release = get(warehouse, release_id)
-    known = history(warehouse)
+    known = readable(warehouse)
     until = known[: [one.release_id for one in known].index(release.release_id) + 1]
     other = get(warehouse, against) if against else until[-2] if len(until) > 1 else None
     sids = _sids(warehouse, release)

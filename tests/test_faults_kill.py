@@ -17,6 +17,7 @@ BEFORE = {
     "sids": [["a", "<a_1>"], ["b", "<a_2>"]],
     "in_catalogue": [2, 2],
     "twice": 0,
+    "stale": False,
     "laws": [],
     "wrong": [],
 }
@@ -44,11 +45,11 @@ def kill_shop():
     return module
 
 
-def judged(kill_shop, operation, now, *, finished=False):
+def judged(kill_shop, operation, now, **ending):
     """Return what is found wrong with BEFORE changed by `now`, in a shop whose sources are what BEFORE holds."""
     items = {item: (title, price) for item, title, price in BEFORE["items"]}
     shop = kill_shop.Shop(Path(), [], items, [tuple(event) for event in BEFORE["events"]], {"r000001": BEFORE})
-    return {name: n for name, n in kill_shop.judge(operation, BEFORE, BEFORE | now, shop, finished=finished).items() if n}
+    return {name: n for name, n in kill_shop.judge(operation, BEFORE, BEFORE | now, shop, **ending).items() if n}
 
 
 PUBLISHED = {"releases": [*BEFORE["releases"], ["r000003", "cc"]], "release": "r000003"}
@@ -79,3 +80,8 @@ def test_the_judge_finds_what_is_wrong_and_nothing_else(kill_shop, operation, no
 
 def test_an_operation_that_ended_without_a_release_has_not_recovered(kill_shop):
     assert judged(kill_shop, "refresh", {}, finished=True) == {"not_recovered": 1}
+
+
+def test_a_catalogue_may_be_old_after_a_kill_but_not_after_a_run_that_ended(kill_shop):
+    assert judged(kill_shop, "refresh", {"stale": True}) == {}
+    assert judged(kill_shop, "refresh", PUBLISHED | {"stale": True}, ended=True) == {"law_failures": 1}

@@ -27,7 +27,7 @@ from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.tables import Warehouse
 from sidlake.warehouse.vacuumed import Vacuumed, vacuumed
 
-__all__ = ["connect", "query", "statements", "write_catalog"]
+__all__ = ["connect", "is_current", "query", "statements", "write_catalog"]
 
 _WRITTEN_AFTER = ("model_metrics", "recommendations")  # by the trainer, for a release that already exists
 _RELEASED = (
@@ -76,6 +76,15 @@ def write_catalog(warehouse: Warehouse) -> Path:
     for path in (database, text):
         warehouse.keep(path)
     return database
+
+
+def is_current(warehouse: Warehouse) -> bool:
+    """Return whether `catalog.duckdb` is there and shows the warehouse as it is: a run that died may have left an older one."""
+    path = warehouse.root / "catalog.duckdb"
+    if not path.exists():
+        return False
+    with _attach(warehouse, path) as connection:
+        return _stamp_in(connection) == _stamp(warehouse)
 
 
 def connect(warehouse: Warehouse) -> duckdb.DuckDBPyConnection:

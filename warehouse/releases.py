@@ -212,11 +212,11 @@ def _check_gates(warehouse: Warehouse, tables: Mapping[str, int], override: str 
 
 
 def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[str, Any]) -> Release:
-    number = _number(parent.release_id) + 1 if parent else 1
+    number, now = _number(parent.release_id) + 1 if parent else 1, datetime.now(UTC)
     return Release(
         release_id=f"r{number:06d}",
         parent=parent.release_id if parent else None,
-        created_at=datetime.now(UTC),
+        created_at=max(now, parent.created_at) if parent else now,  # a clock that was set back must not reorder releases
         status=status,
         content_hash=digest,
         **draft,
