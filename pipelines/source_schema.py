@@ -3,8 +3,9 @@
 A release records every column of its sources with its type. A column that the recipe reads keeps its type, or the run is refused:
 the same values under another type become other items. A column that nobody reads is ignored, whatever it becomes; one that is new
 is ignored too, is added by naming it in the recipe (``text``, ``price``, ...), and is refused where the source says
-``new_columns = "refuse"``, which then fixes the types of all columns. CSV and JSON lines state no types: whole numbers and decimals are one
-kind there. Not done here: columns that are missing (`sources`), and files of one source that differ (`open_files`).
+``new_columns = "refuse"``, which then fixes the types of all columns. CSV and JSON lines state no types: whole numbers and
+decimals are one kind there. Not done here: columns that are missing (`sources`), and files of one source that differ
+(`open_files`).
 """
 
 from __future__ import annotations
