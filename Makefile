@@ -42,8 +42,9 @@ dev: setup
 
 report: setup
 	@$(BIN)/sidlake status
+	@$(BIN)/sidlake report
 
 clean:
-	rm -rf warehouse/delta warehouse/artifacts warehouse/checkpoints warehouse/runs warehouse/catalog.duckdb warehouse/catalog.sql warehouse/writer.lock
+	rm -rf warehouse/delta warehouse/artifacts warehouse/checkpoints warehouse/runs warehouse/reports warehouse/catalog.duckdb warehouse/catalog.sql warehouse/writer.lock
 	rm -rf .venv .typing .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find dagster_home -mindepth 1 ! -name dagster.yaml -delete

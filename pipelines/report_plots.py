@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
@@ -44,9 +44,10 @@ def level_heat_map(counts: Sequence[npt.NDArray[np.int64]]) -> str:
     figure = _figure(0.5 + 0.55 * len(counts))
     rows = [_binned(np.sort(counts_K)[::-1]) for counts_K in counts]
     norm = LogNorm(vmin=1, vmax=max(2.0, *(float(row.max()) for row in rows)))
+    blues = LinearSegmentedColormap.from_list("use", mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))  # no use alone is white
     axes = figure.subplots(len(counts), 1, squeeze=False)[:, 0]
     for level, (axis, row) in enumerate(zip(axes, rows, strict=True)):
-        image = axis.imshow(np.ma.masked_less(row[None, :], 1e-9), aspect="auto", cmap="Blues", norm=norm, interpolation="nearest")
+        image = axis.imshow(np.ma.masked_equal(row[None, :], 0), aspect="auto", cmap=blues, norm=norm, interpolation="nearest")
         axis.set_yticks([0], [f"level {level}"])
         axis.set_xticks([])
         axis.spines[:].set_visible(True)
