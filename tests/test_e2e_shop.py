@@ -168,9 +168,9 @@ def test_refresh_with_another_text_encoder_is_refused(fresh_shop):
 def test_the_same_inputs_give_the_same_content_hash_on_any_engine_and_number_of_workers(shop, tmp_path):
     expected = current(Warehouse(shop.warehouse)).content_hash
     shop.run("retrain", engine=BeamEngine(), warehouse=tmp_path / "one worker")
-    shop.sidlake("run", "retrain", "--engine", "beam", "--workers", "2", "--warehouse", str(tmp_path / "two workers"))
+    shop.sidlake("run", "retrain", "--engine", "beam", "--workers", "4", "--warehouse", str(tmp_path / "four workers"))
     assert current(Warehouse(tmp_path / "one worker")).content_hash == expected
-    assert current(Warehouse(tmp_path / "two workers")).content_hash == expected
+    assert current(Warehouse(tmp_path / "four workers")).content_hash == expected
 
 
 def test_the_order_of_transactions_changes_no_sid(shop, tmp_path):
