@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from sidlake.pipelines.vectors import as_codes, matrix_for
 from sidlake.tokenizers.codebook import codebook_hash, load_codebook
-from sidlake.tokenizers.errors import ArtifactError, LawBroken
+from sidlake.tokenizers.errors import ArtifactError, LawBroken, StorageError
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.warehouse.tables import Warehouse
@@ -48,8 +48,16 @@ def verify_stored_codes(
     """Return the number of items whose codes were compared with their vectors.
 
     `encoders` and `digest` are the release's: the id of the fused vectors, the hash of the codebooks. Raises `LawBroken` with rule,
-    count and examples, `ArtifactError` where the codebooks are not those of the release.
+    count and examples, `ArtifactError` where the codebooks are not the release's, `StorageError` for files that cannot be read.
     """
+    try:
+        return _verify(warehouse, tables, generation, str(encoders["fused"]), digest)
+    except pl.exceptions.PolarsError as error:
+        msg = f"re-reading {warehouse.url} failed: {error}; restore the damaged file or write the table again"
+        raise StorageError(msg, rule="every file can be read", path=warehouse.url) from error
+
+
+def _verify(warehouse: Warehouse, tables: Mapping[str, int], generation: str, fused_id: str, digest: str) -> int:
     model = _codebooks(warehouse, generation, digest)
     rows = _sample(_comparable(warehouse, tables, generation), _MOST_IMPLICIT if model.implicit else _MOST_ITEMS)
     if rows.is_empty():
@@ -58,8 +66,8 @@ def verify_stored_codes(
         rows.select("item_id", "content_hash").to_arrow().cast(pa.schema([("item_id", pa.string()), ("content_hash", pa.string())]))
     )
     embeddings = warehouse.scan("item_embeddings", version=tables["item_embeddings"])
-    _check_one_vector(items, embeddings, str(encoders["fused"]))
-    x_ND, _ = matrix_for(items, embeddings, "fused", str(encoders["fused"]))
+    _check_one_vector(items, embeddings, fused_id)
+    x_ND, _ = matrix_for(items, embeddings, "fused", fused_id)
     wrong = [
         row + start
         for start in range(0, len(rows), _BATCH)
