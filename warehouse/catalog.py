@@ -125,6 +125,7 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
 
 def statements(warehouse: Warehouse) -> list[str]:
     """Return the SQL that defines the catalogue of the current release, runnable in any DuckDB database."""
+    warehouse = warehouse.remembering()  # the versions of all releases, several times each
     releases, gone = readable(warehouse), vacuumed(warehouse)
     if not releases:
         msg = f"nothing has been published in {warehouse.url}; run the pipeline first"
