@@ -137,7 +137,7 @@ def test_a_second_run_does_nothing_and_publishes_nothing(shop):
     assert result.success
     skipped = {key: result.asset_materializations_for_node(node)[0].metadata["skipped"].value for key, node in _nodes(result)}
     assert skipped == dict.fromkeys(skipped, True)
-    assert len(skipped) == 14
+    assert len(skipped) == 15
     assert len(history(shop.warehouse)) == 1
 
 
