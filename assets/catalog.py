@@ -64,8 +64,8 @@ def interactions_for(settings: Settings) -> dg.AssetsDefinition:
         asked = context.partition_keys if context.has_partition_key or context.has_partition_key_range else []
         for day, rows in days_brought(ctx).items():
             if day not in asked:
-                metadata = {"dagster/row_count": rows, "release": "see the asset release"}
-                context.log_event(dg.AssetMaterialization("interactions", partition=day, metadata=metadata))
+                counted = {"dagster/row_count": dg.MetadataValue.int(rows)}
+                context.log_event(dg.AssetMaterialization("interactions", partition=day, metadata=counted))
         return result_of("interactions", ctx, report, seconds, table="interactions")
 
     return interactions
