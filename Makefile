@@ -1,4 +1,4 @@
-# Targets: setup demo test lint dev report clean. Each is one line in the README.
+# Targets: setup demo test lint audit dev report clean. Each is one line in the README.
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/dagster_home
@@ -6,7 +6,7 @@ export SIDLAKE_WAREHOUSE ?= $(CURDIR)/warehouse
 export SIDLAKE_RECIPE ?= $(CURDIR)/recipes/online_retail.toml
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test lint dev report clean
+.PHONY: setup demo test lint audit dev report clean
 
 setup: .venv/.installed
 
@@ -31,6 +31,13 @@ lint: setup .typing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pip --disable-pip-version-check check
+	@git ls-files -z -- '*.py' '*.toml' '*.md' '*.yaml' '*.txt' Makefile .ci | xargs -0 -P 2 -n 120 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+# Known vulnerabilities of what is pinned. Asks pypi.org's database, so it is no part of lint, which must work offline.
+audit: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/audit pip-audit==2.10.1
+	@PYTHONPATH=.venv/audit $(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 # mypy cannot follow the editable install's finder: it reads the folders through links named like the packages.
 .typing:
