@@ -15,7 +15,7 @@ from sidlake.tokenizers.errors import NotFoundError
 
 @pytest.fixture(scope="module")
 def sidlake(tmp_path_factory):
-    """Return a function that runs a command on a warehouse of two releases, r000001 and r000002, and more once it was rolled back."""
+    """Return a function that runs a command on a warehouse of two releases, r000001 and r000002, and later a third."""
     lake = tmp_path_factory.mktemp("cli") / "lake"
     shutil.copytree(Path(__file__).with_name("data") / "release-0.1", lake)
 
