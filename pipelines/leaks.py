@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sidlake.encoders.fusion_config import PAIR_KINDS
 from sidlake.pipelines.context import RunContext
 from sidlake.pipelines.parsing import parse_dataclass
 from sidlake.pipelines.recipe import SplitConfig
@@ -27,6 +28,7 @@ from sidlake.warehouse.releases import history
 __all__ = ["leaked", "learned_events"]
 
 _KEYS = ["user_id", "ts", "item_id"]
+_NAME = "learned_events.parquet"
 
 
 def learned_events(ctx: RunContext, events: pl.DataFrame) -> pl.DataFrame | None:
@@ -36,15 +38,13 @@ def learned_events(ctx: RunContext, events: pl.DataFrame) -> pl.DataFrame | None
     """
     recipe = ctx.recipe
     from_events = {"pairs_P2", "collaborative_NC"} & set(tokenizer_class(recipe.tokenizer.kind).fit_needs)
-    if not (recipe.encoders.behaviour or recipe.encoders.fuse.kind == "contrastive" or from_events):
+    if not (recipe.encoders.behaviour or recipe.encoders.fuse.kind in PAIR_KINDS or from_events):
         return None
-    path = ctx.artifact("learned_events.parquet")
     if ctx.base is None or ctx.base.generation != ctx.generation:  # this run has made the generation
         learned = training_events(events, recipe.split).select(_KEYS)
-        beside = path.with_suffix(".tmp")
-        pq.write_table(learned.to_arrow(), beside, compression="zstd")
-        beside.replace(path)
+        _keep(ctx, learned)
         return learned
+    path = ctx.artifact(_NAME)
     if path.exists():
         found = pl.from_arrow(pq.read_table(path))
         assert isinstance(found, pl.DataFrame)
@@ -63,3 +63,12 @@ def leaked(asked: pl.DataFrame, learned: pl.DataFrame | None) -> pl.DataFrame:
     ['a']
     """
     return asked.clear() if learned is None else asked.join(learned, on=_KEYS, how="semi", maintain_order="left")
+
+
+def _keep(ctx: RunContext, learned: pl.DataFrame) -> None:
+    path = ctx.warehouse.artifacts_dir / ctx.generation / _NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    pq.write_table(learned.to_arrow(), beside, compression="zstd")
+    beside.replace(path)
+    ctx.warehouse.keep(path, str(ctx.facts["codebook_hash"]))
