@@ -78,7 +78,7 @@ def collision_chart(before: Sequence[tuple[int, int]], after: Sequence[tuple[int
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axis.margins(y=0.12)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")
     return _svg(figure, "Items by how many share their SID, before and after uniqueness")
 
 
