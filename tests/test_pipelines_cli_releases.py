@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sidlake.pipelines.cli import app
+from sidlake.pipelines.cli_releases import COMMANDS
 from sidlake.tokenizers.errors import NotFoundError
 
 
@@ -74,3 +75,8 @@ def test_rollback_then_vacuum_free_what_only_the_release_in_between_had(sidlake)
     plan = json.loads(sidlake("vacuum", "--keep", "1", "--json"))
     assert (list(plan["kept"]), plan["unreadable"]) == (["r000003"], [])
     assert "freed 0 files, 0 bytes" in sidlake("vacuum", "--older-than", "0")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_command_shows_an_example_of_itself(command):
+    assert f"Example: sidlake {command.__name__}" in (command.__doc__ or "")
