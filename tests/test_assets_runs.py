@@ -204,20 +204,23 @@ def test_a_refused_run_taken_up_again_at_the_release_is_refused_by_the_release_i
 
 def test_eager_automation_asks_for_the_release_of_a_refused_run_and_publishes_nothing(shop):
     shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
-    key, eager = dg.AssetKey("release"), dg.AutomationCondition.eager()
+    # days of interactions that nobody ran are missing for ever, and eager would wait for them
+    key, eager = dg.AssetKey("release"), dg.AutomationCondition.eager().ignore(dg.AssetSelection.assets("interactions"))
     assets = dg.map_asset_specs(
         lambda spec: spec.replace_attributes(automation_condition=eager) if spec.key == key else spec, defs.assets
     )
-    everything = dg.define_asset_job("everything", selection=dg.AssetSelection.all() - dg.AssetSelection.groups("comparison"))
-    eagerly = dg.Definitions(assets=assets, asset_checks=checks.CHECKS, jobs=[everything], resources={"sidlake": shop.resource})
+    before_it = dg.define_asset_job("before_it", selection=dg.AssetSelection.assets(key).upstream(include_self=False))
+    alone = dg.define_asset_job("alone", selection=dg.AssetSelection.assets(key))
+    eagerly = dg.Definitions(
+        assets=assets, asset_checks=checks.CHECKS, jobs=[before_it, alone], resources={"sidlake": shop.resource}
+    )
     with SAMPLE.instance() as instance:
         before = dg.evaluate_automation_conditions(eagerly, instance)
-        job = eagerly.resolve_job_def("everything")
-        refused = job.execute_in_process(instance=instance, raise_on_error=False)
+        refused = eagerly.resolve_job_def("before_it").execute_in_process(instance=instance, raise_on_error=False)
         assert [check.check_name for check in refused.get_asset_check_evaluations() if not check.passed] == ["gates"]
         asked = dg.evaluate_automation_conditions(eagerly, instance, cursor=before.cursor)
         assert asked.get_num_requested(key) == 1
-        job.execute_in_process(instance=instance, asset_selection=[key], raise_on_error=False)
+        eagerly.resolve_job_def("alone").execute_in_process(instance=instance, raise_on_error=False)
     assert len(history(shop.warehouse)) == 1
 
 
