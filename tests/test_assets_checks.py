@@ -157,6 +157,7 @@ def test_a_catalogue_without_interactions_passes(tmp_path):
 
 
 def test_every_rule_about_items_and_sids_belongs_to_one_check():
-    rules = [law.rule for law in (*laws._item_laws(), *laws._sid_laws([4, 4]), laws._published_law("r000001"))]
+    published = laws._published_laws("r000001", retired=True)
+    rules = [law.rule for law in (*laws._item_laws(), *laws._sid_laws([4, 4]), *laws._retirement_laws(), *published)]
     for rule in rules:
         assert sum(rule.startswith(starts) for starts in checks.SID_LAWS.values()) == 1, rule
