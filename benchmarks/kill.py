@@ -149,10 +149,9 @@ class Driver:
         """Return a shop in which each operation ran once to its end, noting how long its phases take."""
         pool = json.loads(next(iter(self._told(kill_shop.tell_pool))))
         shop = kill_shop.Shop.create(self.folder / "template", pool)
-        self._finish("retrain", shop)
-        for operation in self.operations:
-            shop.grow(self.draw)
+        for operation in ("retrain", *(name for name in self.operations if name != "retrain")):
             _, self.durations[operation] = self._finish(operation, shop)
+            shop.grow(self.draw)
         return shop
 
     def _told(self, body: Callable[[Callable[[str], None]], None]) -> list[str]:

@@ -4,8 +4,10 @@ The sources are written by plain Python, so that the process that forks touches 
 and unlike the others: each must be found in a release exactly once.
 """
 
+import contextlib
 import csv
 import functools
+import io
 import json
 import random
 import shutil
@@ -20,9 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import transformers.models.t5.modeling_t5
+from matplotlib.figure import Figure
+from PIL import Image
 
 import sidlake.generative.checkpoint
-import sidlake.generative.trainer  # noqa: F401  loaded here, once, for all that is forked
+import sidlake.generative.trainer
+import sidlake.pipelines.report_file  # noqa: F401  loaded here, once, for all that is forked
 from sidlake.pipelines import cli, jobs, publication
 from sidlake.pipelines.context import new_run_id
 from sidlake.pipelines.embeddings import _text_encoder
@@ -141,11 +146,17 @@ class Shop:
 
 
 def warm_up(folder: Path) -> None:
-    """Load what operations need and what starts no threads: the modules, the text encoder, the compiled loops."""
+    """Load what operations need and what starts no threads: the modules, the text encoder, the compiled loops, the fonts."""
     assert transformers.models.t5.modeling_t5
+    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        _command("releases", "--warehouse", str(folder / "none"))
+    Image.init()
+    figure = Figure()
+    figure.subplots().set_title("warm")
+    figure.savefig(io.BytesIO(), format="svg")
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE)
-    _text_encoder(load_recipe(recipe).encoders.text)
+    _text_encoder(load_recipe(recipe).encoders.text).encode(["warm"])
     x_ND = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
     ResidualKMeans.fit(x_ND, ResidualKMeansConfig(widths=(4, 4))).encode(x_ND)
 
