@@ -33,8 +33,8 @@ class Prefix:
         codes: the prefix; empty at the root.
         sample: rows of items spread over the prefix, for its words.
         children: the fullest prefixes one level longer, in order of their codes; empty at the last prefix before the items.
-        rows: rows of the items shown, at the last prefix only.
-        num_hidden: children (or items) that are not shown.
+        rows: rows of the items shown: below the last prefix all, before it those that are alone with their next code.
+        num_hidden: children and items that are not shown.
     """
 
     codes: tuple[int, ...]
@@ -52,7 +52,7 @@ class Prefix:
 
 
 def prefix_tree(
-    codes_NL: npt.NDArray[np.integer[Any]], *, max_children: Sequence[int] = (256, 48), max_items: int = 64, max_shown: int = 8000
+    codes_NL: npt.NDArray[np.integer[Any]], *, max_children: Sequence[int] = (256, 48), max_items: int = 64, max_shown: int = 14_000
 ) -> Prefix:
     """Return the root of the tree of `codes_NL`, whose rows are sorted lexicographically.
 
@@ -61,7 +61,9 @@ def prefix_tree(
 
     >>> root = prefix_tree(np.array([[0, 0], [0, 1], [2, 0]]))
     >>> [(child.codes, child.num_items, child.rows) for child in root.children]
-    [((0,), 2, (0, 1)), ((2,), 1, (2,))]
+    [((0,), 2, (0, 1))]
+    >>> root.rows
+    (2,)
     """
     return _below(codes_NL, 0, (), (tuple(max_children), max_items), max_shown)
 
@@ -78,19 +80,23 @@ def _below(
         rows = tuple(range(first, first + shown))
         return Prefix(codes=codes, num_items=num, sample=tuple(spread), rows=rows, num_hidden=num - shown)
     values, starts, counts = np.unique(codes_ND[:, depth], return_index=True, return_counts=True)
-    fullest = np.argsort(-counts, kind="stable")[: max(0, min(max_children[min(depth, len(max_children) - 1)], left))]
+    fullest = np.sort(np.argsort(-counts, kind="stable")[: max(0, min(max_children[min(depth, len(max_children) - 1)], left))])
     left -= len(fullest)
+    alone, shared = fullest[counts[fullest] == 1], fullest[counts[fullest] > 1]
+    num_shared = max(1, int(counts[shared].sum()))
     children = tuple(
         _below(
             codes_ND[starts[one] : starts[one] + counts[one]],
             first + int(starts[one]),
             (*codes, int(values[one])),
             limits,
-            left * int(counts[one]) // num,
+            left * int(counts[one]) // num_shared,
         )
-        for one in np.sort(fullest)
+        for one in shared
     )
-    return Prefix(codes=codes, num_items=num, sample=tuple(spread), children=children, num_hidden=len(values) - len(fullest))
+    rows = tuple((first + starts[alone]).tolist())
+    hidden = len(values) - len(fullest)
+    return Prefix(codes=codes, num_items=num, sample=tuple(spread), children=children, rows=rows, num_hidden=hidden)
 
 
 def distinctive_words(titles: Sequence[str], everywhere: Mapping[str, float]) -> tuple[str, ...]:

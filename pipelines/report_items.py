@@ -69,15 +69,14 @@ def tree_of_items(report: Report, pictures: Pictures) -> str:
         )
 
     def inside(prefix: Prefix) -> str:
-        items = "".join(f"<li>{leaf(row, report.items[row])}" for row in prefix.rows)
-        kind = "items" if prefix.rows or not prefix.children else "prefixes"
-        hidden = f"<li class=soft>and {prefix.num_hidden:,} more {kind}" if prefix.num_hidden else ""
+        start = len(format_sids([prefix.codes])[0]) if prefix.codes else 0
+        items = "".join(f"<li>{leaf(row, report.items[row], start)}" for row in prefix.rows)
+        hidden = f"<li class=soft>and {prefix.num_hidden:,} more" if prefix.num_hidden else ""
         return "".join(node(child) for child in prefix.children) + (f"<ul>{items}{hidden}</ul>" if items or hidden else "")
 
-    def leaf(row: int, item: Item) -> str:
+    def leaf(row: int, item: Item, start: int) -> str:
         moved = " <span class=soft>(moved)</span>" if item.moved else ""
-        last = text(item.sid[item.sid.rindex("<") :])
-        return f"{pictures.tag(row)}<span class=sid>{last}</span> {_titled(item)}{moved}"
+        return f"{pictures.tag(row)}<span class=sid>{text(item.sid[start:])}</span> {_titled(item)}{moved}"
 
     return f"<div class=tree>{inside(report.tree)}</div>"
 

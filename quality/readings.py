@@ -66,7 +66,12 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "items",
             "Items that want the same SID; a large group usually has the same text, or none.",
         ),
-        ("raw_largest_group_share", "Items in the most crowded nearest SID", "share", "The same as a share of all items."),
+        (
+            "raw_largest_group_share",
+            "Items in the most crowded nearest SID",
+            "share",
+            "Items that want the one most wanted SID; a large share usually has the same text, or none.",
+        ),
         (
             "raw_leaf_gini",
             "Unevenness of the nearest SIDs (Gini)",
@@ -137,14 +142,14 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "capacity_gini",
             "Unevenness over all prefixes (Gini)",
             "index",
-            "The same over all prefixes that could exist, empty ones "
-            "included; at the last level it only says how full the code space is.",
+            "How unevenly items crowd all prefixes that could exist, empty ones included; at the last level it only says how full "
+            "the code space is.",
         ),
         (
             "raw_capacity_gini",
-            "The same before uniqueness (Gini)",
+            "Unevenness over all, before moves (Gini)",
             "index",
-            "Over all prefixes that could exist, for the nearest SIDs; near 1 in every large code space.",
+            "How unevenly nearest SIDs crowd all prefixes that could exist; near 1 in every large code space.",
         ),
         (
             "mean_depth",
@@ -180,7 +185,12 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "Overlap of an item's 20 nearest before and after quantizing; compare with what chance gives.",
         ),
-        ("neighbourhood_rbo", "Order of neighbours kept", "index", "The same, weighing the nearest most: 1 keeps every order."),
+        (
+            "neighbourhood_rbo",
+            "Order of neighbours kept",
+            "index",
+            "Overlap of the 20 nearest before and after, the nearest weighing most: 1 keeps every order.",
+        ),
         ("neighbourhood_random_jaccard", "Neighbours kept by chance", "share", "The overlap that chance alone gives."),
         (
             "prefix_spearman",
@@ -188,7 +198,12 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "index",
             "Rank correlation of likeness and length of the shared prefix over random pairs: 1 is perfect, 0 is none.",
         ),
-        ("prefix_spearman_near", "Alike items share prefixes, near ones", "index", "The same among near items, where it is hard."),
+        (
+            "prefix_spearman_near",
+            "Alike items share prefixes, near ones",
+            "index",
+            "Rank correlation of likeness and length of the shared prefix among near items, where it is hard.",
+        ),
     ),
     "uniqueness": (
         (
@@ -225,7 +240,8 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "ehr_quantized",
             "Hit rate of the nearest SIDs",
             "share",
-            "The same by vectors decoded from the nearest codes; the gap to the vectors is what quantizing costs.",
+            "How often the next item is among the 30 nearest, by vectors decoded from the nearest codes; the gap to the vectors is "
+            "what quantizing costs.",
         ),
         (
             "ehr_reconstructed",
@@ -258,9 +274,9 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
         ),
         (
             "consecutive_shuffled_share",
-            "The same, shuffled",
+            "Items taken in a row, shuffled",
             "share",
-            "After shuffling who took what: what popularity alone gives.",
+            "How often they share the prefix after shuffling who took what: what popularity alone gives.",
         ),
     ),
     "meaning": (
@@ -296,7 +312,12 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "Items that changed since they got their SID and would get another today; a growing share calls for a new generation.",
         ),
-        ("staleness_level_share", "The same at each level", "share", "Items whose nearest code at the level is another today."),
+        (
+            "staleness_level_share",
+            "Codes that have fallen behind",
+            "share",
+            "Items whose nearest code at the level is another today.",
+        ),
         (
             "staleness_growth",
             "How far SIDs have fallen behind",
@@ -313,7 +334,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "code_churn_relabelled",
             "Codes changed, renamed",
             "share",
-            "The same after the best renaming of codes: what really moved.",
+            "Items whose code changed, after the best renaming of codes: what really moved.",
         ),
         (
             "prefix_churn",
@@ -321,13 +342,23 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "Items of both releases whose prefix up to the level changed; a trained model must learn these again.",
         ),
-        ("prefix_churn_relabelled", "Prefixes changed, renamed", "share", "The same after the best renaming of codes."),
-        ("code_churn_unaligned", "Codes changed, unaligned", "share", "The same, had no code been named after a former one."),
+        (
+            "prefix_churn_relabelled",
+            "Prefixes changed, renamed",
+            "share",
+            "Items whose prefix changed, after the best renaming of codes.",
+        ),
+        (
+            "code_churn_unaligned",
+            "Codes changed, unaligned",
+            "share",
+            "Items whose code would have changed, had no new code been named after an old one.",
+        ),
         (
             "prefix_churn_unaligned",
             "Prefixes changed, unaligned",
             "share",
-            "The same had the new codes not been named after the old.",
+            "Items whose prefix would have changed, had no new code been named after an old one.",
         ),
     ),
 }
@@ -353,12 +384,6 @@ _FAMILIES: tuple[tuple[str, str, Unit, str], ...] = (
         "{}, ties",
         "share",
         "Candidates at exactly equal distance, which the vectors then order; near 100% the rate is the vectors', not the codes'.",
-    ),
-    (
-        r"(.+)_unaligned",
-        "{}, before alignment",
-        "",
-        "The same by the codes as they were fitted, before the new generation took over the names of the old one's codes.",
     ),
     (r"(.+)_cold", "{}, new items", "", "For items that nobody in these sessions took before."),
     (r"(.+)_popularity_(\d+)", "{}, popularity {}", "", "For one part of the items: 1 is the rarest, 4 the most popular."),

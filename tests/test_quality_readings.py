@@ -71,3 +71,7 @@ def test_a_share_s_family_keeps_its_unit_and_group():
 
 def test_an_unknown_metric_keeps_its_name_and_says_nothing():
     assert (reading_of("home_made").title, reading_of("home_made").sentence) == ("home_made", "")
+
+
+def test_every_sentence_stands_alone():
+    assert [name for name, reading in READINGS.items() if reading.sentence.startswith("The same")] == []
