@@ -14,6 +14,7 @@ from sidlake.pipelines.stored_codes import verify_stored_codes
 from sidlake.quality.gates import remedy_for
 from sidlake.tokenizers.errors import SidlakeError, StorageError
 from sidlake.warehouse.content import content_hash
+from sidlake.warehouse.file_digests import check_files
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.releases import Release, get
 from sidlake.warehouse.tables import Warehouse
@@ -29,6 +30,7 @@ def check_release(warehouse: Warehouse, release_id: str = "current") -> dict[str
     """
     release = get(warehouse, release_id)
     checks: tuple[Callable[[], object], ...] = (
+        lambda: check_files(warehouse, release.tables),
         lambda: verify(warehouse, release.tables, generation=release.generation),
         lambda: _same_content(warehouse, release),
         lambda: verify_stored_codes(

@@ -6,21 +6,18 @@ import contextlib
 import ctypes
 import json
 import os
-import random
 import resource
 import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from sidlake.tokenizers.errors import StorageError, WarehouseBusy
-from sidlake.warehouse.laws import verify
-from sidlake.warehouse.releases import content_hash, history, publish
+from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 
 _SAMPLE_PATH = str(Path(__file__).with_name("warehouse_sample.py"))
@@ -58,63 +55,6 @@ def _report(body, root, **options):
     result = subprocess.run(_command(body, root), capture_output=True, text=True, timeout=120, check=False, **options)
     assert result.stdout, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
-
-
-_COMMIT_LOOP = """
-print("ready", flush=True)
-count = 0
-while True:
-    count += 1
-    names = SAMPLE.item_ids(1 + count % 50)
-    rows = SAMPLE.items(names, title=str(len(names)))  # so a whole version has as many rows as each of its titles says
-    warehouse.overwrite("items", rows, run_id="killed")
-    warehouse.upsert("items", rows, ["item_id"], run_id="killed")
-"""
-
-
-@pytest.mark.slow
-def test_a_table_whose_writer_is_killed_at_any_moment_is_always_a_whole_version(tmp_path):
-    warehouse, moments = Warehouse.create_or_open(tmp_path), random.Random(7)
-    warehouse.overwrite("items", SAMPLE.items(["item '000\""], title="1"), run_id="before")
-    head = 0
-    for _ in range(5):
-        with _child(_COMMIT_LOOP, tmp_path):
-            while warehouse.version("items") == head:  # on a busy machine the first commit takes its time
-                time.sleep(0.01)
-            time.sleep(moments.uniform(0.05, 0.6))
-        rows = warehouse.read("items").to_pylist()
-        assert len({row["item_id"] for row in rows}) == len(rows) == warehouse.num_rows("items")
-        assert {row["title"].split()[0] for row in rows} == {str(len(rows))}
-        assert warehouse.version("items") > head
-        head = warehouse.overwrite("items", SAMPLE.items(["item '000\""], title="1"), run_id="after")
-
-
-_PUBLISH_LOOP = """
-print("ready", flush=True)
-while True:
-    latest = releases.current(warehouse)
-    number = int(latest.release_id[1:])
-    tables = SAMPLE.write(warehouse, 12 + number, run_id="killed")
-    releases.publish(warehouse, SAMPLE.draft(tables, run_id="killed"), expected_parent=latest.release_id)
-"""
-
-
-@pytest.mark.slow
-def test_readers_see_a_whole_release_whenever_the_publisher_is_killed(tmp_path):
-    warehouse, moments = Warehouse.create_or_open(tmp_path), random.Random(11)
-    publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 12)), expected_parent=None)
-    seen = 1
-    for _ in range(4):
-        with _child(_PUBLISH_LOOP, tmp_path):
-            time.sleep(moments.uniform(0.1, 2.0))
-        known = history(warehouse)
-        assert [release.release_id for release in known] == [f"r{number:06d}" for number in range(1, len(known) + 1)]
-        assert len(known) >= seen
-        seen, latest = len(known), known[-1]
-        assert verify(warehouse, latest.tables, generation="g1")["items"] == 11 + seen
-        assert content_hash(warehouse, latest.tables, "g1") == latest.content_hash
-    tables = SAMPLE.write(warehouse, 12 + seen)
-    assert publish(warehouse, SAMPLE.draft(tables), expected_parent=known[-1].release_id).release_id == f"r{seen + 1:06d}"
 
 
 def test_a_second_process_is_refused_while_the_first_writes_and_welcome_once_it_is_killed(tmp_path):
