@@ -52,7 +52,7 @@ class Prefix:
 
 
 def prefix_tree(
-    codes_NL: npt.NDArray[np.integer[Any]], *, max_children: Sequence[int] = (256, 48), max_items: int = 64, max_shown: int = 14_000
+    codes_NL: npt.NDArray[np.integer[Any]], *, max_children: Sequence[int] = (256, 48), max_items: int = 64, max_shown: int = 17_000
 ) -> Prefix:
     """Return the root of the tree of `codes_NL`, whose rows are sorted lexicographically.
 

@@ -132,7 +132,7 @@ def report_of(
     *,
     against: str | None = None,
     root: str | Path | None = None,
-    max_shown: int = 14_000,
+    max_shown: int = 17_000,
 ) -> Report:
     """Return the report of a release, compared with `against` or, without it, with the release before; deterministic.
 

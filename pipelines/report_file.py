@@ -16,7 +16,7 @@ from sidlake.warehouse.tables import Warehouse
 __all__ = ["MAX_BYTES", "report_path", "write_report"]
 
 MAX_BYTES = 3_000_000
-_SHOWN = (14_000, 5000, 1000)  # prefixes and items of the tree: fewer where texts are so long that the page would be too
+_SHOWN = (17_000, 5000, 1000)  # prefixes and items of the tree: fewer where texts are so long that the page would be too
 
 
 def report_path(warehouse: Warehouse, release_id: str) -> Path:
