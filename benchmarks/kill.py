@@ -40,7 +40,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "POLAR
 import kill_shop  # after the settings above, which are read on import
 
 KILLS_PER_WAREHOUSE = 10  # then a fresh copy: a warehouse of many releases takes longer to read
-PATIENCE = 300.0  # seconds after which a process counts as hanging
+PATIENCE = 300  # seconds without a word after which a process counts as hanging; those in which all are suspended do not count
 COUNTERS = ("torn", "lost", "duplicated", "law_failures", "not_recovered")
 
 
@@ -69,23 +69,28 @@ class Process:
         self.log = log
         self._read, write = os.pipe()
         self._pending = b""
-        self.status: int | None = None
+        self.hangs = False
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._read)
             _run_and_exit(body, write, log)
         os.close(write)
 
-    def lines(self, deadline: float) -> Iterator[str]:
-        """Yield what the process tells, until it ends or the deadline passes."""
-        while True:
+    def lines(self) -> Iterator[str]:
+        """Yield what the process tells, until it ends or `hangs`."""
+        silent = 0
+        while not self.hangs:
             head, newline, rest = self._pending.partition(b"\n")
             if newline:
-                self._pending = rest
+                self._pending, silent = rest, 0
                 yield head.decode()
                 continue
-            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self._read, 1 << 20) if ready else b""
+            ready, _, _ = select.select([self._read], [], [], 1.0)
+            if not ready:
+                silent += 1
+                self.hangs = silent > PATIENCE
+                continue
+            chunk = os.read(self._read, 1 << 20)
             if not chunk:
                 return
             self._pending += chunk
@@ -96,8 +101,7 @@ class Process:
             os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._read)
-        self.status = os.waitstatus_to_exitcode(status)
-        return self.status
+        return os.waitstatus_to_exitcode(status)
 
 
 def _run_and_exit(body: Callable[[Callable[[str], None]], None], write: int, log: Path) -> None:
@@ -156,8 +160,8 @@ class Driver:
 
     def _told(self, body: Callable[[Callable[[str], None]], None]) -> list[str]:
         process = Process(body, self.log)
-        lines = list(process.lines(time.monotonic() + PATIENCE))
-        if process.end(kill=False):
+        lines = list(process.lines())
+        if process.end(kill=process.hangs):
             raise RuntimeError(self.log.read_text())
         return lines
 
@@ -169,14 +173,14 @@ class Driver:
             kill_shop.tell_state(shop, tell, every_file=operation == "vacuum")
 
         process = Process(body, self.log)
-        begin = start = time.monotonic()
+        start = time.monotonic()
         seconds: dict[str, float] = {}
         phase = "start"
-        for line in process.lines(begin + PATIENCE):  # the last line is the state
+        for line in process.lines():  # the last line is the state
             now = time.monotonic()
             seconds[phase] = seconds.get(phase, 0.0) + now - start
             start, phase = now, line
-        if process.end(kill=time.monotonic() > begin + PATIENCE):
+        if process.end(kill=process.hangs):
             raise RuntimeError(f"{operation} in {phase}: {self.log.read_text()[-2000:]}")
         return self._remembered(shop, phase), seconds
 
@@ -234,8 +238,7 @@ class Driver:
         wanted = self.draw.choice([phase for phase in phases if self.tally.by_phase[operation, phase] == least])
         delay = self.draw.uniform(0.0, phases[wanted])
         process = Process(lambda tell: kill_shop.operate(operation, shop, tell), self.log)
-        deadline = time.monotonic() + PATIENCE
-        if wanted == "start" or any(line == wanted for line in process.lines(deadline)):
+        if wanted == "start" or any(line == wanted for line in process.lines()):
             time.sleep(delay)
         return wanted if process.end(kill=True) == -signal.SIGKILL else None
 
