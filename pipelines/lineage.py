@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from sidlake.tokenizers.errors import NotFoundError
-from sidlake.warehouse.checkpoints import TrainedOn, checkpoints
+from sidlake.warehouse.checkpoint_files import TrainedOn, checkpoints
 from sidlake.warehouse.laws import session
 from sidlake.warehouse.pins import pins
 from sidlake.warehouse.relations import literal, over_files

@@ -33,15 +33,14 @@ def release(ctx: RunContext) -> StepReport:
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     facts: dict[str, Any] = ctx.facts
+    generation = ctx.generation  # where there is none yet, this says what to run first
     require_fresh_quality(ctx)
-    verify_stored_codes(
-        ctx.warehouse, ctx.tables, generation=ctx.generation, encoders=facts["encoders"], digest=facts["codebook_hash"]
-    )
+    verify_stored_codes(ctx.warehouse, ctx.tables, generation=generation, encoders=facts["encoders"], digest=facts["codebook_hash"])
     published = publish(
         ctx.warehouse,
         ReleaseDraft(
             run_id=ctx.run_id,
-            generation=ctx.generation,
+            generation=generation,
             tables=ctx.tables,
             inputs=facts["inputs"],
             encoders=facts["encoders"],

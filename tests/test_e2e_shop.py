@@ -229,7 +229,7 @@ def test_a_second_run_while_one_is_writing_is_refused(fresh_shop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", ["items", "item_embeddings", "semantic_ids", "sid_quality"])
+@pytest.mark.parametrize("table", ["semantic_ids"])  # test_faults_kill kills at random moments, on a smaller catalogue
 def test_a_killed_run_publishes_nothing_and_the_next_one_finishes(fresh_shop, shop, table):
     run = start(fresh_shop, "run", "retrain")
     wait_for(run, fresh_shop.warehouse / "delta" / table)

@@ -6,9 +6,11 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from sidlake.tokenizers.errors import NotFoundError
+from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.pins import pin
 from sidlake.warehouse.release_diff import diff
 from sidlake.warehouse.releases import publish
@@ -34,6 +36,9 @@ def warehouse(tmp_path_factory):
         "sid_quality": SAMPLE.quality("warn", 0.2),
     }
     tables = {table: warehouse.overwrite(table, data, run_id="run") for table, data in content.items()}
+    (left,) = SAMPLE.semantic_ids([names[5]], [codes[5]]).to_pylist()
+    held = pa.Table.from_pylist([left | {"retired_at": SAMPLE.NOW}], CONTRACTS["retired_sids"])
+    tables["retired_sids"] = warehouse.append("retired_sids", held, run_id="run")
     draft = SAMPLE.draft(tables)
     publish(warehouse, draft, expected_parent="r000001")
     publish(

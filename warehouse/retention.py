@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sidlake.warehouse.checkpoints import checkpoints
+from sidlake.warehouse.checkpoint_files import checkpoints
 from sidlake.warehouse.pins import pins
 from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.tables import Warehouse

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 import pyarrow.fs as pafs
 
 from sidlake.warehouse.catalog import write_catalog
-from sidlake.warehouse.checkpoints import checkpoints
+from sidlake.warehouse.checkpoint_files import checkpoints
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.leases import discard, withdrawn
 from sidlake.warehouse.releases import find, readable
