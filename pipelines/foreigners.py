@@ -23,17 +23,18 @@ from sidlake.pipelines.modalities import encoders_of
 from sidlake.pipelines.vectors import BY_ITEM, matrix_for
 from sidlake.quality.hit_rate import wilson_interval
 
-__all__ = ["far_from", "foreign_items"]
+__all__ = ["far_from", "foreign_items", "least_share_far"]
 
 _PUBLISHED, _QUERIES, _NEW = 20_000, 1_000, 2_000  # items sampled
 _FAR_SHARE = 0.01
+_LEAST = 50  # published items below which their own distances tell nothing: of ten, one pair of neighbours decides
 
 
 def foreign_items(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.bool_], float | None]:
     """Return which of `items` (item_id, content_hash) are new and far from all published ones, and the least share that is.
 
     The share is the lower end of the 95 % interval of new items that are far, of the modality where it is greatest; None where
-    nothing is new, or nothing was published by the same encoder. Deterministic.
+    nothing is new, or fewer than 50 items were published by the same encoder. Deterministic.
     """
     far_N, shares = np.zeros(len(items), bool), []
     base, encoders = ctx.base, encoders_of(ctx)
@@ -49,12 +50,21 @@ def foreign_items(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.bool
             continue
         x_PD, has_P = matrix_for(items.take(published), embeddings, modality, encoder_id)
         x_QD, has_Q = matrix_for(items.take(new), embeddings, modality, encoder_id)
-        if has_P.sum() < 2 or not has_Q.any():
-            continue
-        far_Q = far_from(x_PD[has_P], x_QD[has_Q])
+        far_Q, share = least_share_far(x_PD[has_P], x_QD[has_Q])
         far_N[new[has_Q][far_Q]] = True
-        shares.append(wilson_interval(int(far_Q.sum()), len(far_Q))[0])
+        shares += [] if share is None else [share]
     return far_N, max(shares, default=None)
+
+
+def least_share_far(x_PD: npt.NDArray[np.floating], x_QD: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.bool_], float | None]:
+    """Return far_Q as `far_from` does, and the lower end of the 95 % interval of their share.
+
+    None of them is far, and the share is None, where fewer than 50 items are published or none is new.
+    """
+    if len(x_PD) < _LEAST or not len(x_QD):
+        return np.zeros(len(x_QD), bool), None
+    far_Q = far_from(x_PD, x_QD)
+    return far_Q, wilson_interval(int(far_Q.sum()), len(far_Q))[0]
 
 
 def far_from(x_PD: npt.NDArray[np.floating], x_QD: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
