@@ -10,10 +10,10 @@ LIMIT = next(gate.maximum for gate in MANDATORY if gate.metric == "foreign_item_
 NEW = 20
 
 
-def items(rng, num):
-    """Return vectors of `num` items of 10 kinds, half of their variance between kinds."""
-    kinds = np.random.default_rng(0).normal(size=(10, 64))
-    return kinds[rng.integers(0, 10, num)] + rng.normal(size=(num, 64))
+def items(rng, num, *, kinds=10):
+    """Return vectors of `num` items of so many kinds, half of their variance between kinds."""
+    centres = np.random.default_rng(0).normal(size=(kinds, 64))
+    return centres[rng.integers(0, kinds, num)] + rng.normal(size=(num, 64))
 
 
 def refused(published, new):
@@ -24,7 +24,7 @@ def refused(published, new):
 @pytest.mark.parametrize("num", [10, 25, 50, 200])
 def test_items_like_the_published_ones_are_not_refused_however_few_those_are(num):
     rng = np.random.default_rng(num)
-    assert not any(refused(items(rng, num), items(rng, NEW)) for _ in range(200))
+    assert not any(refused(items(rng, num, kinds=50), items(rng, NEW, kinds=50)) for _ in range(200))
 
 
 @pytest.mark.parametrize("num", [60, 200])

@@ -31,13 +31,17 @@ class TrainedOn:
 
 
 def checkpoints(warehouse: Warehouse) -> list[TrainedOn]:
-    """Return the warehouse's checkpoints by name; `ArtifactError` names one that cannot be read: delete it or restore it."""
+    """Return the warehouse's checkpoints by name, none that is still being uploaded.
+
+    Raises `ArtifactError` that names one that cannot be read: delete it or restore it.
+    """
     system = warehouse.location.filesystem or pafs.LocalFileSystem()
     folder = warehouse.location.arrow_path(f"{warehouse.url}/checkpoints")
     with storage_errors(warehouse.checkpoints_dir):
         entries = system.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         names = sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
-    return [_read(system, f"{folder}/{name}", name) for name in names if not name.startswith(".")]
+    whole = [name for name in names if not name.startswith(".") and warehouse.location.is_kept(warehouse.checkpoints_dir / name)]
+    return [_read(system, f"{folder}/{name}", name) for name in whole]
 
 
 def _read(system: pafs.FileSystem, folder: str, name: str) -> TrainedOn:

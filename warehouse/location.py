@@ -111,6 +111,10 @@ class LocalFolder:
         """Return `path`, whether or not it exists."""
         return path
 
+    def is_kept(self, path: Path) -> bool:
+        """Return whether the folder `path` was kept to its end: it was written in one step."""
+        return True
+
     def arrow_path(self, path: str) -> str:
         """Return `path` as Arrow's file system takes it."""
         return path
@@ -171,7 +175,7 @@ class ObjectStore:
         if not self.exists():
             with storage_errors(self.url):
                 self._try_commits()
-                self._put(f"{self.url}/{_MARKER}", json.dumps({"sidlake": 1}).encode())
+                self.put(f"{self.url}/{_MARKER}", json.dumps({"sidlake": 1}).encode())
 
     def exists(self) -> bool:
         """Return whether a warehouse was made at this address."""
@@ -233,7 +237,7 @@ class ObjectStore:
         with storage_errors(self.url):
             if path.is_dir():
                 self._upload(path)
-                self._put(f"{self._remote(path)}/{_COMPLETE}", b"")
+                self.put(f"{self._remote(path)}/{_COMPLETE}", b"")
                 return
             copy = path.parent / digest / path.name
             if digest:
@@ -256,6 +260,12 @@ class ObjectStore:
                     pafs.copy_files(self.arrow_path(remote), str(temporary), source_filesystem=self.filesystem)
         return copy
 
+    def is_kept(self, path: Path) -> bool:
+        """Return whether the folder `path` was uploaded to its end."""
+        with storage_errors(self.url):
+            marker = self.filesystem.get_file_info(self.arrow_path(f"{self._remote(path)}/{_COMPLETE}"))
+        return bool(marker.type == pafs.FileType.File)
+
     def arrow_path(self, path: str) -> str:
         """Return ``bucket/key`` of an address, as Arrow's file system takes it."""
         return path.removeprefix("s3://")
@@ -267,7 +277,8 @@ class ObjectStore:
         # not through a stream of ours: closing one after an error would store the half that was written
         pafs.copy_files(str(path), self.arrow_path(self._remote(path)), destination_filesystem=self.filesystem)
 
-    def _put(self, url: str, content: bytes) -> None:
+    def put(self, url: str, content: bytes) -> None:
+        """Write a small object, in place of one that is there; OSError where that fails."""
         with self.filesystem.open_output_stream(self.arrow_path(url)) as stream:
             stream.write(content)
 

@@ -59,7 +59,7 @@ def pin(warehouse: Warehouse, name: str, release_id: str, *, reason: str | None 
     with warehouse.writing(run_id):
         known = warehouse.read("releases", columns=["release_id"])["release_id"].to_pylist() if warehouse.exists("releases") else []
         if release_id not in known:
-            msg = f"no release {release_id!r} in {warehouse.root} to point {name!r} at; list them with: sidlake releases"
+            msg = f"no release {release_id!r} in {warehouse.url} to point {name!r} at; list them with: sidlake releases"
             raise NotFoundError(msg, release_id=release_id)
         refuse_vacuumed(warehouse, release_id)
         return _append(warehouse, checked_name(name), release_id, run_id=run_id, reason=reason, set_by=set_by)
@@ -71,7 +71,7 @@ def unpin(warehouse: Warehouse, name: str, *, reason: str | None = None, set_by:
     with warehouse.writing(run_id):
         found = _in_force(warehouse, warehouse.version("pins"))
         if name not in found:
-            msg = f"no pin {name!r} in {warehouse.root}; there are {', '.join(sorted(found)) or 'none'}"
+            msg = f"no pin {name!r} in {warehouse.url}; there are {', '.join(sorted(found)) or 'none'}"
             raise NotFoundError(msg, name=name, known=sorted(found))
         _append(warehouse, name, None, run_id=run_id, reason=reason, set_by=set_by)
         return found[name]

@@ -126,7 +126,7 @@ def find(warehouse: Warehouse, release_id: str = "current") -> Release:
     names = [release.release_id for release in known]
     pinned = [one.name for one in pins(warehouse)]
     shown = f"there are {', '.join([*names[-10:], *pinned])}" if names else "nothing has been published yet; run the pipeline first"
-    msg = f"no release {release_id!r} in {warehouse.root}: {shown}"
+    msg = f"no release {release_id!r} in {warehouse.url}: {shown}"
     raise NotFoundError(msg, release_id=release_id, known=names)
 
 
