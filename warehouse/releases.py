@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +24,9 @@ from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.file_digests import check_files, note_files
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.laws import verify
+from sidlake.warehouse.location import ObjectStore
 from sidlake.warehouse.pins import pins, resolve
+from sidlake.warehouse.stored_leases import leased
 from sidlake.warehouse.tables import TABLES, Warehouse
 from sidlake.warehouse.vacuumed import refuse_vacuumed, vacuumed
 
@@ -160,10 +163,13 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by
     Raises `NotFoundError` for an id or pin that is unknown or whose release was vacuumed, `StorageError` or `LawBroken` when its
     files are no longer what was published.
     """
-    run_id = f"rollback-{uuid.uuid4().hex}"
-    with warehouse.writing(run_id):
+    run_id, place = f"rollback-{uuid.uuid4().hex}", warehouse.location
+    name = find(warehouse, release_id).release_id
+    # the writer lock keeps a vacuum of this machine away, the lease one of another machine
+    lease = leased(place, name) if isinstance(place, ObjectStore) else nullcontext()
+    with warehouse.writing(run_id), lease:
         version = warehouse.version("releases")
-        target = get(warehouse, release_id)
+        target = get(warehouse, name)
         check_files(warehouse, target.tables)
         verify(warehouse, target.tables, generation=target.generation)
         digest = content_hash(warehouse, target.tables, target.generation)

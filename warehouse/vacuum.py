@@ -7,7 +7,10 @@ are deleted.
 A vacuum that died leaves releases recorded or files on disk that the next one removes; no reader finds half a release. Files that
 no version names were left by killed writers, or are being written by one on another machine: they go once they are older than the
 grace period, as do staging folders. The log of a table is never shortened (see `tables`): numbers of versions stay what they are.
-Not done here: compaction, deleting checkpoints, and seeing readers on other machines (pin what they read).
+In an object store other machines share no lock with this one. There no file younger than the grace period goes, whoever named it,
+and after the record it is looked for a second time what is live and what is being read: a reader looks at the record after its
+lease is written, so he is refused or seen, and what he is seen to read stays until the next vacuum.
+Not done here: compaction, deleting checkpoints, and the copies of artifacts beside an object store.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,12 +32,13 @@ import pyarrow.fs as pafs
 from sidlake.warehouse.catalog import write_catalog
 from sidlake.warehouse.checkpoint_files import checkpoints
 from sidlake.warehouse.identity import user_at_host
-from sidlake.warehouse.leases import discard, withdrawn
-from sidlake.warehouse.releases import find, readable
+from sidlake.warehouse.leases import discard, readers, withdrawn
+from sidlake.warehouse.location import ObjectStore
+from sidlake.warehouse.releases import Release, history, readable
 from sidlake.warehouse.retention import Retention, live_releases
 from sidlake.warehouse.storage import storage_errors
 from sidlake.warehouse.tables import TABLES, Warehouse
-from sidlake.warehouse.vacuumed import Vacuumed, record_vacuumed
+from sidlake.warehouse.vacuumed import Vacuumed, record_vacuumed, vacuumed
 
 __all__ = ["GRACE", "Vacuum", "vacuum"]
 
@@ -88,58 +92,66 @@ def vacuum(
     """
     retention, now, run_id = retention or Retention(), now or datetime.now(UTC), f"vacuum-{uuid.uuid4().hex}"
     with warehouse.writing(run_id):
-        kept = live_releases(warehouse, retention, now=now)
-        dead = [release for release in readable(warehouse) if release.release_id not in kept]
-        with withdrawn(warehouse, [release.release_id for release in dead]) as free:
-            kept |= {release.release_id: "being read" for release in dead if release.release_id not in free}
+        live = live_releases(warehouse, retention, now=now)
+        dead = [release for release in readable(warehouse) if release.release_id not in live]
+        with withdrawn(warehouse, [release.release_id for release in dead]) as read:
+            kept = read | live
             files = _unneeded(warehouse, kept, now - grace)
-            lost = [name for name in free if _loses_any(warehouse, name, files)]
-            plan = _plan(dry_run, dict(sorted(kept.items())), lost, files)
+            going = {file.path for file in files}
+            lost = [one.release_id for one in dead if one.release_id not in kept and _loses_any(warehouse, one, going)]
+            plan = _plan(dry_run, kept, lost, files)
             if dry_run:
                 return plan
             record_vacuumed(warehouse, _rows(lost, retention, now), run_id=run_id)
-        if kept:
+        if live:
             write_catalog(warehouse)  # even where an earlier vacuum recorded the releases and died
+        if isinstance(warehouse.location, ObjectStore):
+            read = readers(warehouse)  # before what is live: a rollback publishes, then drops its lease
+            kept = read | live_releases(warehouse, retention, now=now) | kept
+            still = {file.path for file in _unneeded(warehouse, kept, now - grace)}
+            plan = _plan(dry_run, kept, lost, files := [file for file in files if file.path in still])
         _delete(warehouse, files)
-        for name in lost:
-            discard(warehouse, name)
+        discard(warehouse, vacuumed(warehouse))
     return plan
 
 
 def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> list[_Found]:
     """Return every file that may go, with `kept` live and what was written since `cutoff` perhaps somebody's work."""
-    releases = [release for release in readable(warehouse) if release.release_id in kept]
+    releases = [release for release in history(warehouse) if release.release_id in kept]
     states, stale = _runs(warehouse, cutoff)
     generations = {release.generation for release in releases} | {one.generation for one in checkpoints(warehouse)}
     facts = [state["facts"] for state in states]
     generations |= {str(known.get("generation")) for known in facts}
     fused = [known.get("fused") for known in (*(r.encoders for r in releases), *(known.get("encoders", {}) for known in facts))]
     artifacts = generations | {f"{str(one).replace(':', '-')}.safetensors" for one in fused}
+    named = [*(release.tables for release in releases), *(state["tables"] for state in states)]
+
+    def unfinished(checkpoint: str) -> bool:
+        return checkpoint.startswith(".") or not warehouse.location.is_kept(warehouse.checkpoints_dir / checkpoint)
+
     return [
-        *(
-            file
-            for table in TABLES
-            if warehouse.exists(table)
-            for file in _of_table(
-                warehouse, table, [*(release.tables for release in releases), *(s["tables"] for s in states)], cutoff
-            )
-        ),
+        *(file for table in TABLES for file in _of_table(warehouse, table, named, cutoff)),
         *stale,
         *_folders(warehouse, "artifacts", cutoff, lambda name: bool(_GENERATION.fullmatch(name)) and name not in artifacts),
         *_folders(warehouse, "artifacts/fusion", cutoff, lambda name: name.endswith(".safetensors") and name not in artifacts),
-        *_folders(warehouse, "checkpoints", cutoff, lambda name: name.startswith(".")),
+        *_folders(warehouse, "checkpoints", cutoff, unfinished),
     ]
 
 
 def _of_table(warehouse: Warehouse, table: str, named: Sequence[Mapping[str, int]], cutoff: datetime) -> list[_Found]:
     """Return the files of `table` that are neither in its newest version nor in one of `named`."""
-    place = warehouse.location
-    versions = {tables[table] for tables in named if table in tables} | {warehouse.version(table)}
+    place, head = warehouse.location, warehouse.version(table)
+    if head is None:
+        return []
+    versions = {tables[table] for tables in named if table in tables} | {head}
     needed = {place.arrow_path(path) for version in versions for path in warehouse.files(table, version=version)}
     folder = place.arrow_path(warehouse.table_url(table))
     log = f"{folder}/{_LOG}/"
     present = _files(warehouse, folder)
-    committed = _committed(warehouse, [info.path for info in present if info.path.startswith(log) and info.extension == "json"])
+    committed = set[str]()
+    if not isinstance(place, ObjectStore):  # there another machine may be about to publish what a version names
+        entries = [info.path for info in present if info.path.startswith(log) and info.extension == "json"]
+        committed = _committed(warehouse, entries)
     return [
         _Found(table, info.path, info.size)
         for info in present
@@ -183,11 +195,11 @@ def _folders(warehouse: Warehouse, group: str, cutoff: datetime, unneeded: Calla
     return [_Found(group.split("/")[0], info.path, info.size) for infos in old for info in infos]
 
 
-def _loses_any(warehouse: Warehouse, release_id: str, files: Sequence[_Found]) -> bool:
-    going = {file.path for file in files}
-    tables = find(warehouse, release_id).tables
+def _loses_any(warehouse: Warehouse, release: Release, going: Container[str]) -> bool:
     return any(
-        warehouse.location.arrow_path(path) in going for table in tables for path in warehouse.files(table, version=tables[table])
+        warehouse.location.arrow_path(path) in going
+        for table, version in release.tables.items()
+        for path in warehouse.files(table, version=version)
     )
 
 
@@ -196,7 +208,7 @@ def _plan(dry_run: bool, kept: dict[str, str], lost: list[str], files: Sequence[
     for file in files:
         counts[file.group] += 1
         sizes[file.group] += file.size
-    return Vacuum(dry_run=dry_run, kept=kept, unreadable=lost, files=dict(counts), bytes=dict(sizes))
+    return Vacuum(dry_run=dry_run, kept=dict(sorted(kept.items())), unreadable=lost, files=dict(counts), bytes=dict(sizes))
 
 
 def _rows(lost: Iterable[str], retention: Retention, now: datetime) -> list[Vacuumed]:
