@@ -3,10 +3,7 @@
 Every write is one commit whose metadata carries the run's id; a failed write leaves the head where it was, and what it left on disk
 is named by no version. The log is never shortened (`_SETTINGS`), because releases name old versions. Where the tables lie, a folder
 or an object store, is `location`'s; the writer lock holds on one machine, and between machines the conditioned commits decide.
-
-Files are read by path, not through deltalake's own file system: its Python callbacks on Arrow's threads now and then abort the
-interpreter at exit ("terminate called without an active exception", deltalake 1.6.6 with pyarrow 25), and `polars.scan_delta` and
-`DeltaTable.file_uris` percent-encode a blank in the path. Not done here: compaction, vacuum, and judging the rows (see `laws`).
+Not done here: opening files (`parquet_files`), compaction, vacuum, and judging the rows (see `laws`).
 """
 
 from __future__ import annotations
@@ -21,7 +18,6 @@ from typing import Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
@@ -32,6 +28,7 @@ from sidlake.warehouse.commits import commit_of, committing, is_version_of, vers
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.location import LocalFolder, locate
 from sidlake.warehouse.locks import hold
+from sidlake.warehouse.parquet_files import dataset_of, frame_of
 from sidlake.warehouse.staged_files import add_action, checked_rows
 from sidlake.warehouse.storage import storage_errors
 from sidlake.warehouse.stored_rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
@@ -65,6 +62,7 @@ class Warehouse:
         self.root = self.location.folder
         self._remembers = self.location.options is not None
         self._known: dict[tuple[str, int], tuple[pa.Schema, pa.Table]] = {}
+        self._handles: dict[str, DeltaTable] | None = None
 
     def __repr__(self) -> str:
         return f"Warehouse({self.url!r})"
@@ -162,13 +160,18 @@ class Warehouse:
             if not self._has_log(url):
                 msg = f"table {table} does not exist in {self.url}; run the pipeline first"
                 raise NotFoundError(msg, table=table)
-            delta = self._at(url)
-            if version is None or version == delta.version():
-                return delta
-            if not 0 <= version < delta.version():
-                msg = f"table {table} has no version {version}; it has versions 0 to {delta.version()}"
-                raise NotFoundError(msg, table=table, version=version)
-            return self._at(url, version)
+            if version is not None and version < 0:
+                raise self._no_version(table, version)
+            try:
+                return self._at(url, version)
+            except DeltaError as error:
+                if version is not None and version > self._at(url).version():
+                    raise self._no_version(table, version) from error
+                raise
+
+    def _no_version(self, table: str, version: int) -> NotFoundError:
+        msg = f"table {table} has no version {version}; it has versions 0 to {self.version(table)}"
+        return NotFoundError(msg, table=table, version=version)
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
         """Return the contract's fields as stored at `version`; `semantic_ids` has the codes of its longest generation."""
@@ -182,17 +185,15 @@ class Warehouse:
 
     def remembering(self) -> Warehouse:
         """Return this warehouse as one that asks for each version's files once, which verification must not (8 ms each)."""
-        if self._remembers:
-            return self
         other = Warehouse(self.url)
-        other._remembers = True
+        other._remembers, other._known, other._handles = True, self._known, {}
         return other
 
     def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, pa.Table]:
         """Return schema and manifest of `version`; a store's is asked once (five requests), since a version never changes."""
         if version is not None and (table, version) in self._known:
             return self._known[table, version]
-        delta = self.delta(table, version)
+        delta = self._stepped(table, version)
         actions = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
         paths = [f"{self.table_url(table)}/{path}" for path in actions["path"].to_pylist()]
         opened = schema_of_delta(table, delta), actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
@@ -201,6 +202,16 @@ class Warehouse:
                 self._known.clear()
             self._known[table, delta.version()] = opened
         return opened
+
+    def _stepped(self, table: str, version: int | None) -> DeltaTable:
+        """Return `delta`; in a `remembering` warehouse by reading only the commits since the version asked for last."""
+        if self._handles is None or version is None:
+            return self.delta(table, version)
+        if table not in self._handles:
+            self._handles[table] = self.delta(table, version)
+        with storage_errors(self.table_url(table)):
+            self._handles[table].load_as_version(version)
+        return self._handles[table]
 
     def files(self, table: str, *, version: int | None = None) -> list[str]:
         """Return the absolute paths of the files of `version`, sorted; a partition column is in the path (hive) alone."""
@@ -228,40 +239,16 @@ class Warehouse:
         if not manifest.num_rows:
             return
         with storage_errors(self.table_url(table)):
-            dataset = self._dataset(table, schema, manifest["path"].to_pylist())
+            dataset = dataset_of(self.location, table, self.table_url(table), schema, manifest["path"].to_pylist())
             scanner = dataset.scanner(columns=wanted.names, batch_size=batch_size, batch_readahead=2, fragment_readahead=1)
             for batch in scanner.to_batches():
                 if batch.num_rows:
                     yield batch.cast(wanted)
 
-    def _dataset(self, table: str, schema: pa.Schema, files: list[str]) -> pads.Dataset:
-        by, place = PARTITIONED_BY.get(table, []), self.location
-        return pads.dataset(
-            [place.arrow_path(file) for file in files],
-            schema=schema,
-            format="parquet",
-            filesystem=place.filesystem,
-            partitioning=pads.partitioning(pa.schema([schema.field(name) for name in by]), flavor="hive") if by else None,
-            partition_base_dir=place.arrow_path(self.table_url(table)),
-        )
-
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""
         schema, manifest = self._opened(table, version)
-        files = manifest["path"].to_pylist()
-        frame = pl.DataFrame(schema.empty_table())
-        if not files:
-            return frame.lazy()
-        partition_by = PARTITIONED_BY.get(table, [])
-        return pl.scan_parquet(
-            files,
-            glob=False,
-            schema={name: kind for name, kind in frame.schema.items() if name not in partition_by},
-            hive_partitioning=bool(partition_by),
-            hive_schema={name: frame.schema[name] for name in partition_by} or None,
-            missing_columns="insert",
-            storage_options=self.location.scan_options,
-        ).select(schema.names)
+        return frame_of(self.location, table, schema, manifest["path"].to_pylist())
 
     # Writing: one commit each
 
