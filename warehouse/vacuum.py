@@ -46,6 +46,7 @@ GRACE = timedelta(days=1)
 """How long files that no version names, and staging folders, may still be somebody's work."""
 
 _LOG = "_delta_log"
+_ENTRY = re.compile(r"\d{20}\.json")
 _GENERATION = re.compile(r"g\d+")
 
 
@@ -140,18 +141,19 @@ def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> l
 
 def _of_table(warehouse: Warehouse, table: str, named: Sequence[Mapping[str, int]], cutoff: datetime) -> list[_Found]:
     """Return the files of `table` that are neither in its newest version nor in one of `named`."""
-    place, head = warehouse.location, warehouse.version(table)
-    if head is None:
-        return []
-    versions = {tables[table] for tables in named if table in tables} | {head}
-    needed = {place.arrow_path(path) for version in versions for path in warehouse.files(table, version=version)}
+    place = warehouse.location
     folder = place.arrow_path(warehouse.table_url(table))
     log = f"{folder}/{_LOG}/"
     present = _files(warehouse, folder)
-    committed = set[str]()
-    if not isinstance(place, ObjectStore):  # there another machine may be about to publish what a version names
-        entries = [info.path for info in present if info.path.startswith(log) and info.extension == "json"]
-        committed = _committed(warehouse, entries)
+    entries = {
+        int(info.base_name[:20]): info.path for info in present if info.path.startswith(log) and _ENTRY.fullmatch(info.base_name)
+    }
+    if not entries:
+        return []
+    versions = {tables[table] for tables in named if table in tables} | {max(entries)}
+    needed = {place.arrow_path(path) for version in versions for path in warehouse.files(table, version=version)}
+    # in a store another machine may be about to publish what a version names: there all files wait
+    committed = set[str]() if isinstance(place, ObjectStore) else _committed(warehouse, entries.values())
     return [
         _Found(table, info.path, info.size)
         for info in present
