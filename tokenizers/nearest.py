@@ -8,7 +8,7 @@ approximate search.
 Bound. With u = 2**-24 and gamma_n = n u / (1 - n u), a float32 dot product of D terms, in any order and with or without fused
 multiply-add, is off by at most gamma_D |x||c| (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 3.1). The score
 fl(|c|²) - 2 fl(x·c) is then off by at most 2 (gamma_D + 2u) |x||c| + 3u |c|²; two scores further apart than twice that are in
-order.
+order. Wide codebooks take fewer multiply-adds by the bounds of `pruned`.
 
 Shape suffixes: N rows, D dimensions, K codes, P pairs of a row and a code.
 """
@@ -27,6 +27,8 @@ from sidlake.tokenizers.blocks import over_blocks, product_with
 if TYPE_CHECKING:
     import torch
 
+    from sidlake.tokenizers.pruned import PrunedBook
+
 __all__ = ["NearestIndex", "ResidualIndex", "all_finite", "nearest_codes", "paired_squared_distances", "squared_distances_f64"]
 
 _U32 = 2.0**-24
@@ -35,6 +37,8 @@ _SCORES_PER_CHUNK = 2**21  # 8 MiB of float32 scores: inside the L2 and L3 cache
 _BLOCK_ROWS = 512
 _FUSED_CODES = 2048  # of all levels together; their products with each other then take 16 MiB at most
 _SCORES_PER_BLOCK = 2**22  # 16 MiB of float32 scores
+_WORTH_PRUNING = 2**36  # multiply-adds with one codebook at which turning it costs less than it saves
+_SAMPLE_ROWS = 64  # that decide whether and how a codebook is pruned
 _TERMS_PER_BLOCK = 2**18  # 2 MiB of float64 terms
 
 Float32Array = npt.NDArray[np.float32]
@@ -239,6 +243,33 @@ class _Stack:
         books_64 = self.books_KD.astype(np.float64)
         with np.errstate(over="ignore"):
             self.gram_KK = (2.0 * books_64 @ books_64.T).astype(np.float32) if len(levels) > 1 else np.zeros((1, 1), np.float32)
+        self.pruned: PrunedBook | None = None
+        self.pruning_tried = len(levels) > 1
+
+    def prune(self, sample_ND: Float32Array) -> None:
+        """Prune the search from now on where the sample says that it pays: no code depends on it."""
+        from sidlake.tokenizers import pruned  # here, because it takes Numba
+
+        turned = pruned.Turned(self.books_KD)
+        lead = pruned.cheapest_lead(turned, self.norms_of_first_K, sample_ND)
+        if lead is not None:
+            norms_K, usable_K = self.norms_of_first_K, self.first_K
+            self.pruned = pruned.PrunedBook(self.books_KD, turned, lead, squared_norms_K=norms_K, usable_K=usable_K)
+        self.pruning_tried = True
+
+
+def _prune(stacks: Sequence[_Stack], x_ND: Float32Array) -> None:
+    """Prune the stacks that so many rows make it worth trying for, with some of the rows and what each level leaves of them."""
+    worth = [not stack.pruning_tried and len(x_ND) * stack.books_KD.size >= _WORTH_PRUNING for stack in stacks]
+    sample_SD = x_ND[:: max(1, len(x_ND) // _SAMPLE_ROWS)]
+    for number, stack in enumerate(stacks):
+        if not any(worth[number:]):
+            return
+        if worth[number]:
+            stack.prune(sample_SD)
+        codes_SL, _ = _search_stacks([stack], sample_SD)
+        with np.errstate(over="ignore"):
+            sample_SD = sample_SD - stack.books_KD[codes_SL[:, 0]]
 
 
 def _search_stacks(
@@ -252,6 +283,8 @@ def _search_stacks(
     """Return codes_NL and, with `norms`, norms_N, on the CPU; `allowed_NK` is for a single level."""
     from sidlake.tokenizers import compiled  # here, because Numba takes a second that readers need not spend
 
+    if allowed_NK is None:
+        _prune(stacks, x_ND)
     num_dims, widest = x_ND.shape[1], max(len(stack.books_KD) for stack in stacks)
     block = block or min(_BLOCK_ROWS, max(64, _SCORES_PER_BLOCK // widest))
     multiply_adds = len(x_ND) * num_dims * sum(len(stack.books_KD) for stack in stacks)
@@ -260,8 +293,9 @@ def _search_stacks(
 
     def worker() -> Callable[[int, int], None]:
         products = [product_with(stack.twice_DK, multiply_adds=multiply_adds) for stack in stacks]
+        pruned = [stack.pruned.search(block, multiply_adds=multiply_adds) if stack.pruned else None for stack in stacks]
         work_BD, norms_B = np.empty((block, num_dims), np.float32), np.empty(block, np.float32)
-        scores = np.empty(block * widest, np.float32)
+        scores = np.empty(block * (widest + compiled.GROUP), np.float32)
 
         def work(start: int, stop: int) -> None:
             rows_BD = work_BD[: stop - start]
@@ -270,6 +304,10 @@ def _search_stacks(
                 codes_BL = codes_NL[start:stop, columns[number] : columns[number + 1]]
                 if number:
                     compiled.subtract(rows_BD, stacks[number - 1].books_KD, codes_NL[start:stop, columns[number] - 1], norms_B)
+                search = pruned[number] if allowed_NK is None else None
+                if search is not None:
+                    codes_BL[:, 0] = search(rows_BD, norms_B, scores)
+                    continue
                 scores_BK = scores[: len(rows_BD) * len(stack.books_KD)].reshape(len(rows_BD), -1)
                 with np.errstate(over="ignore", invalid="ignore"):  # rows that could overflow are settled in float64
                     product(rows_BD, scores_BK)
