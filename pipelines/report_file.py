@@ -34,8 +34,9 @@ def write_report(
 ) -> dict[str, object]:
     """Write the page of a release and return its path, release, verdict and bytes; a reader never sees half a page.
 
-    Without `output` it becomes ``reports/<release>.html`` in the warehouse. Raises `NotFoundError` for a release that is not there
-    and where matplotlib is not installed, `StorageError` where the file cannot be written.
+    Without `output` it becomes ``reports/<release>.html`` in the warehouse; of one in an object store this machine's copy is named.
+    Raises `NotFoundError` for a release that is not there and where matplotlib is not installed, `StorageError` where the file
+    cannot be written.
     """
     try:
         from sidlake.pipelines.report_page import page_of  # draws with matplotlib, which is an extra
@@ -56,4 +57,6 @@ def write_report(
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+    if output is None:
+        warehouse.keep(path)
     return {"path": str(path), "release": report.release.release_id, "verdict": report.verdict, "bytes": len(page)}

@@ -46,7 +46,8 @@ def print_tour(warehouse: Warehouse, console: Console) -> None:
     say("  make dev                                            the graph and this run, at http://127.0.0.1:3000")
     say('  .venv/bin/sidlake query "from items_with_sids limit 5"')
     say("  .venv/bin/sidlake show 85123A                       one item and what shares its prefixes")
-    say(f"  duckdb {warehouse.root}/catalog.duckdb              the same views in DuckDB's own shell")
+    if warehouse.location.filesystem is None:  # an object store's needs DuckDB's httpfs
+        say(f"  duckdb {warehouse.root}/catalog.duckdb              the same views in DuckDB's own shell")
 
 
 def _print_item(say: Callable[[str], None], card: dict[str, Any]) -> None:

@@ -7,18 +7,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import warehouse_sample as sample
 from object_store_sample import served
-from typer.testing import CliRunner
 
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.jobs import run_job
-from sidlake.pipelines.recipe import load_recipe
 from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.content import content_hash
@@ -69,12 +64,6 @@ def filled(environment):
     made = Warehouse.create_or_open("s3://shop/filled")
     publish(made, sample.draft(sample.write(made)), expected_parent=None)
     return made
-
-
-@pytest.fixture
-def another_machine(environment, tmp_path, monkeypatch):
-    """What is kept on this machine for a warehouse is not there on another."""
-    monkeypatch.setenv("SIDLAKE_CACHE", str(tmp_path / "another machine"))
 
 
 # Addresses
@@ -321,73 +310,3 @@ def test_a_store_that_goes_away_is_named_with_what_to_do(warehouse, monkeypatch)
         with pytest.raises(StorageError, match="AWS_ENDPOINT_URL") as caught:
             attempt()
         assert warehouse.url in str(caught.value)
-
-
-# The whole pipeline
-
-RECIPE = """
-name = "tiny"
-[sources.items]
-path = "items.parquet"
-[items]
-source = "items"
-item_id = "id"
-title = { column = "name" }
-[encoders.precomputed.graph]
-path = "graph.npy"
-ids_path = "ids.txt"
-[encoders.fusion.graph]
-dim = 4
-[tokenizer]
-widths = [4, 4, 4]
-"""
-
-
-def write_source(folder, num):
-    names = [f"i{number:03}" for number in range(num)]
-    pl.DataFrame({"id": names, "name": names}).write_parquet(folder / "items.parquet")
-    np.save(folder / "graph.npy", np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)[:num])
-    (folder / "ids.txt").write_text("\n".join(names))
-    (folder / "recipe.toml").write_text(RECIPE)
-
-
-def run(folder, address, job):
-    lake = Warehouse.create_or_open(address)
-    run_job(RunContext.open(lake, load_recipe(folder / "recipe.toml"), run_id=new_run_id(), job=job))
-    return lake
-
-
-def sids(lake):
-    rows = lake.read("semantic_ids", version=get(lake).tables["semantic_ids"], columns=["item_id", "sid"])
-    return {row["item_id"]: row["sid"] for row in rows.to_pylist()}
-
-
-@pytest.fixture(scope="module")
-def shop(environment, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    write_source(folder, 20)
-    return folder, run(folder, "s3://shop/tiny", "retrain")
-
-
-def test_a_release_has_the_same_content_hash_in_a_folder_and_in_a_store(shop, tmp_path):
-    folder, lake = shop
-    assert get(run(folder, tmp_path / "local", "retrain")).content_hash == get(lake).content_hash
-
-
-def test_the_command_line_takes_the_address(shop):
-    from sidlake.pipelines.cli import app
-
-    done = CliRunner().invoke(app, ["query", "SELECT count(*) AS items FROM semantic_ids", "-w", shop[1].url, "--json"])
-    assert (done.exit_code, done.output.split()) == (0, ["[{'items':", "20}]"]) or '"items": 20' in done.output
-    done = CliRunner().invoke(app, ["releases", "-w", "s3://shop/no warehouse here"])
-    assert done.exit_code == 2
-    assert "s3://shop/no warehouse here" in done.stderr
-
-
-def test_another_machine_carries_on_with_the_codebooks_of_the_store(shop, another_machine):
-    folder, lake = shop
-    before = sids(lake)
-    write_source(folder, 21)
-    after = sids(run(folder, lake.url, "refresh"))
-    assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) == {"i020"}
