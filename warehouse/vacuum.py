@@ -43,7 +43,7 @@ from sidlake.warehouse.vacuumed import Vacuumed, record_vacuumed, vacuumed
 __all__ = ["GRACE", "Vacuum", "vacuum"]
 
 GRACE = timedelta(days=1)
-"""How long files that no version names, and staging folders, may still be somebody's work."""
+"""How long files that no version names, staging folders, and in an object store all files, may still be somebody's work."""
 
 _LOG = "_delta_log"
 _ENTRY = re.compile(r"\d{20}\.json")
