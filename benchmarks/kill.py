@@ -12,6 +12,9 @@ computed again, its rows those expected), every law must hold, every other relea
 again, to its end, and what it published is read in the same way (with `--finish-every`, after so many kills in a row). Not
 covered: a machine that loses power, which may lose what the operating system has not written yet.
 
+Interrupted (SIGINT), it ends after the kill under way and prints what it found. Several drivers with different seeds may run at once:
+most of a kill's time is waiting for its moment.
+
 Printed: kills, torn (a release that is neither the old nor the new one whole, or cannot be read), lost and duplicated (rows),
 law_failures, recovered (operations that finished when run again), and kills by operation and phase.
 """
@@ -144,10 +147,15 @@ class Driver:
         while self.tally.kills < self.kills:
             shop = kill_shop.Shop.copy_of(template, self.folder / f"shop-{self.tally.kills:05d}")
             state = self._state(shop)
-            for _ in range(min(KILLS_PER_WAREHOUSE, self.kills - self.tally.kills)):
-                state = self._kill_once(shop, state)
+            for _ in range(KILLS_PER_WAREHOUSE):
+                if self.tally.kills < self.kills:
+                    state = self._kill_once(shop, state)
             shutil.rmtree(shop.folder)
             print(f"{self.tally.kills} kills, {dict(self.tally.found)}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """End after the kill under way."""
+        self.kills = min(self.kills, self.tally.kills)
 
     def _template(self) -> "kill_shop.Shop":
         """Return a shop in which each operation ran once to its end, noting how long its phases take."""
@@ -265,6 +273,7 @@ def main() -> None:
         kill_shop.warm_up(Path(folder))
         gc.freeze()  # a collection in a forked process would copy all that it shares with its parent
         driver = Driver(Path(folder), arguments.kills, seed=arguments.seed, finish_every=arguments.finish_every)
+        signal.signal(signal.SIGINT, lambda *_: driver.stop())
         driver.run()
     result = _summary(driver, time.monotonic() - start)
     print(json.dumps(result, indent=1) if arguments.json else _spoken(result))
