@@ -12,8 +12,7 @@ computed again, its rows those expected), every law must hold, every other relea
 again, to its end, and what it published is read in the same way (with `--finish-every`, after so many kills in a row). Not
 covered: a machine that loses power, which may lose what the operating system has not written yet.
 
-Interrupted (SIGINT), it ends after the kill under way and prints what it found. Several drivers with different seeds may run at once:
-most of a kill's time is waiting for its moment.
+Interrupted (SIGINT), it ends after the kill under way and prints what it found. Drivers with different seeds may run at once.
 
 Printed: kills, torn (a release that is neither the old nor the new one whole, or cannot be read), lost and duplicated (rows),
 law_failures, recovered (operations that finished when run again), and kills by operation and phase.
