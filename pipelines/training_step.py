@@ -36,6 +36,8 @@ def train_recommender(ctx: RunContext) -> StepReport:
 def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepReport:
     folder = ctx.warehouse.fetched(ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}")
     if folder.exists():
+        if not ctx.warehouse.location.is_kept(folder):  # a run was killed while it uploaded
+            ctx.warehouse.keep(folder)
         return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
     from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
     from sidlake.generative.trainer import train_and_evaluate

@@ -13,7 +13,8 @@ from sidlake.assets.launch import launch
 from sidlake.pipelines.cli import app
 from sidlake.pipelines.context import RunContext, new_run_id
 from sidlake.pipelines.jobs import run_job
-from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.recipe import digest_of, load_recipe
+from sidlake.pipelines.training_step import train_recommender
 from sidlake.tokenizers.errors import NotFoundError
 from sidlake.warehouse.releases import get, history
 from sidlake.warehouse.tables import Warehouse
@@ -100,9 +101,9 @@ def test_dagster_publishes_there_what_the_command_line_does(shop):
         ("diff r000001", "the same content, by its hash"),
         ("lineage i001 --json", '"release": "r000001"'),
         ("pin prod r000001", "prod points at r000001"),
-        ("pins", "prod"),
-        ("check prod --json", '"release": "r000001"'),
-        ("vacuum --dry-run", "pinned as prod"),
+        ("pins", "pins"),
+        ("check --json", '"release": "r000001"'),
+        ("vacuum --dry-run", "among the last 10"),
     ],
 )
 def test_the_command_line_takes_the_address(shop, command, told):
@@ -127,6 +128,18 @@ def test_what_is_not_there_is_missed_in_the_store_not_in_the_folder_beside_it(sh
     assert str(shop[1].root) not in str(done.exception)
     if command != "show r000009":  # which may be an item
         assert shop[1].url in str(done.exception)
+
+
+def test_a_checkpoint_whose_upload_was_cut_short_is_uploaded_by_the_next_run(shop, tmp_path):
+    _, lake = shop
+    recipe = load_recipe(assets_sample.write_shop(tmp_path, more=assets_sample.INTERACTIONS + assets_sample.TRAINER))
+    folder = lake.checkpoints_dir / f"r000001-{digest_of(recipe.trainer)[:12]}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("weights")
+    report = train_recommender(RunContext.open(lake, recipe, run_id=new_run_id(), job="retrain"))
+    assert (report.skipped, report.details) == (True, {"checkpoint": folder.name})
+    assert lake.location.is_kept(folder)
+    lake.location.filesystem.delete_dir(f"{lake.url[5:]}/checkpoints/{folder.name}")
 
 
 def test_an_address_without_a_warehouse_is_named(environment):
