@@ -1,11 +1,10 @@
 """The loops that NumPy has no single pass for, compiled by Numba; `nearest` says what they are for and why they are right.
 
 None of them may round otherwise than written: no fast-math, no fused multiply-add, so that every machine gives the same bits. The
-exceptions are `_squared_norm` and `_piece_product`, whose results only enter error bounds and screens. All release the GIL.
-Compiled at first use, in about five seconds, and cached on disk after that.
+one exception is `_squared_norm`, whose result only enters error bounds. All release the GIL. Compiled at first use, in about five
+seconds, and cached on disk after that.
 
-Shape suffixes: B rows of a block, D dimensions, K codes, P pairs of a row and a code. Of pruned search: P pieces of S dimensions,
-J groups of G codes, C codes still in question.
+Shape suffixes: B rows of a block, D dimensions, K codes, P pairs of a row and a code.
 """
 
 from __future__ import annotations
@@ -16,10 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GROUP", "PIECE", "add_rows", "decide", "decide_pruned", "last_distances", "paired", "search_beams", "subtract", "take"]
-
-GROUP = 32  # codes that are compared at once
-PIECE = 64  # dimensions by which a score is completed
+__all__ = ["add_rows", "decide", "last_distances", "paired", "search_beams", "squared_distance", "subtract", "take"]
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -42,7 +38,7 @@ def _squared_norm(row_D: Float32Array) -> np.float32:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _squared_distance(row_D: Float32Array, centroid_D: Float32Array, terms_D: Float64Array) -> float:
+def squared_distance(row_D: Float32Array, centroid_D: Float32Array, terms_D: Float64Array) -> float:
     """Return the squared distance in float64, adding upper half to lower half until one term is left: `nearest._fold_sum`."""
     width = row_D.shape[0]
     for d in range(width):
@@ -63,7 +59,7 @@ def paired(
     """Write the float64 squared distance of ``x[rows[p]]`` and ``centroids[codes[p]]`` into squared_P."""
     terms_D = np.empty(x_ND.shape[1], dtype=np.float64)
     for p in range(rows_P.shape[0]):
-        squared_P[p] = _squared_distance(x_ND[rows_P[p]], centroids_KD[codes_P[p]], terms_D)
+        squared_P[p] = squared_distance(x_ND[rows_P[p]], centroids_KD[codes_P[p]], terms_D)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -135,7 +131,7 @@ def last_distances(
     last = codes_BL.shape[1] - 1
     for b in range(rows_BD.shape[0]):
         _left_over(rows_BD[b], books_KD, starts_L, codes_BL[b], last, left_D)
-        squared_B[b] = _squared_distance(left_D, books_KD[starts_L[last] + codes_BL[b, last]], terms_D)
+        squared_B[b] = squared_distance(left_D, books_KD[starts_L[last] + codes_BL[b, last]], terms_D)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -186,170 +182,11 @@ def decide(
                 _left_over(rows_BD[b], books_KD, starts_L, codes_BL[b], level, left_D)
                 for k in range(end - first):
                     if usable_K[first + k] and (not safe or scores_J[k] + (norms_J[k] + offset) <= limit):
-                        squared = _squared_distance(left_D, books_KD[first + k], terms_D)
+                        squared = squared_distance(left_D, books_KD[first + k], terms_D)
                         if squared < best or code < 0:
                             code, best = np.int32(k), float(squared)
             codes_BL[b, level] = code
     return num_settled
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _piece_product(row_S: Float32Array, other_S: Float32Array) -> np.float32:
-    """Return the dot product of two pieces in float32, its terms added in any order: only bounds and screens are made of it."""
-    total = np.float32(0.0)
-    for d in range(PIECE):
-        total += row_S[d] * other_S[d]
-    return total
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _completed(score: np.float32, row_PS: Float32Array, book_PKS: Float32Array, code: np.int32, first: int) -> np.float32:
-    """Return the score with the pieces from `first` on."""
-    for p in range(first, row_PS.shape[0]):
-        score -= np.float32(2.0) * _piece_product(row_PS[p], book_PKS[p, code])
-    return score
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _select(
-    scores_JG: Float32Array,
-    norms_JG: Float32Array,
-    rests_JG: Float32Array,
-    bits_G: Int32Array,
-    bounds: tuple[np.float32, np.float32, np.float32],
-    codes_C: Int32Array,
-    scores_C: Float32Array,
-) -> int:
-    """Write the codes, ascending, whose score less `reach` times their rest is at most `limit`, and their scores; return how many.
-
-    A group's codes are compared at once, each in a bit of its own, because a loop that stores does not compile to SIMD.
-    """
-    offset, reach, limit = bounds
-    found = 0
-    for j in range(scores_JG.shape[0]):
-        scores_G, norms_G, rests_G = scores_JG[j], norms_JG[j], rests_JG[j]
-        near = np.int32(0)
-        for g in range(GROUP):
-            near |= bits_G[g] if scores_G[g] + (norms_G[g] + offset) - reach * rests_G[g] <= limit else np.int32(0)
-        left = int(near) & 0xFFFFFFFF
-        while left:
-            lowest_bit = left & -left
-            g = int(np.float64(lowest_bit).view(np.int64) >> 52) - 1023  # the exponent of a power of two is its place
-            left ^= lowest_bit
-            codes_C[found] = j * GROUP + g
-            scores_C[found] = scores_G[g] + (norms_G[g] + offset)
-            found += 1
-    return found
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _narrow(
-    row_PS: Float32Array,
-    book_PKS: Float32Array,
-    rests_PK: Float32Array,
-    reaches_P: Float32Array,
-    slack: float,
-    limit: np.float32,
-    codes_C: Int32Array,
-    scores_C: Float32Array,
-    count: int,
-) -> int:
-    """Add piece after piece to the scores of `count` codes, dropping those that cannot be nearest; return how many stay."""
-    for p in range(row_PS.shape[0]):
-        if count == 1:
-            break
-        for c in range(count):  # by itself, so that one code's reads need not wait for another's comparison
-            scores_C[c] -= np.float32(2.0) * _piece_product(row_PS[p], book_PKS[p, codes_C[c]])
-        best = 0
-        for c in range(count):
-            if scores_C[c] < scores_C[best]:
-                best = c
-        limit = min(limit, np.float32(np.float64(_completed(scores_C[best], row_PS, book_PKS, codes_C[best], p + 1)) + slack))
-        kept = 0
-        for c in range(count):
-            code, score = codes_C[c], scores_C[c]
-            codes_C[kept] = code
-            scores_C[kept] = score
-            kept += int(score - reaches_P[p + 1] * rests_PK[p + 1, code] <= limit)
-        count = kept
-    return count
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _nearest_of(
-    row_D: Float32Array, books_KD: Float32Array, usable_K: BoolArray, codes_C: Int32Array, terms_D: Float64Array
-) -> np.int32:
-    """Return the usable one of these codes, ascending, at the least float64 distance: the first of equals."""
-    found, best = np.int32(-1), np.inf
-    for code in codes_C:
-        if usable_K[code]:
-            squared = _squared_distance(row_D, books_KD[code], terms_D)
-            if squared < best or found < 0:
-                found, best = code, float(squared)
-    return found
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def decide_pruned(
-    scores_BK: Float32Array,
-    rests_BPS: Float32Array,
-    rows_BD: Float32Array,
-    norms_B: Float32Array,
-    books_KD: Float32Array,
-    book_PKS: Float32Array,
-    squared_norms_K: Float32Array,
-    rests_PK: Float32Array,
-    usable_K: BoolArray,
-    largest: float,
-    turning: float,
-    codes_B: Int32Array,
-) -> int:
-    """Write the code of each row, the nearest usable one; return how many codes the leading product left, all rows together.
-
-    K is a whole number of groups, except in books_KD and usable_K. scores_BK: -2 y·c' of the leading dimensions. rests_BPS,
-    book_PKS: what follows of the turned rows and centroids, in pieces. squared_norms_K: |c|², infinity where a code may not be
-    used. rests_PK: at least the norms of the pieces from p on, one row more than there are pieces. largest: the largest centroid's
-    norm. turning: what turning may change, of |x||c|. `pruned` has the bound.
-    """
-    num_dims, num_pieces, num_groups = rows_BD.shape[1], book_PKS.shape[0], book_PKS.shape[1] // GROUP
-    codes_C, scores_C = np.empty(book_PKS.shape[1], dtype=np.int32), np.empty(book_PKS.shape[1], dtype=np.float32)
-    reaches_P, terms_D = np.zeros(num_pieces + 1, dtype=np.float32), np.empty(num_dims, dtype=np.float64)
-    norms_JG, rests_JG = squared_norms_K.reshape((num_groups, GROUP)), rests_PK[0].reshape((num_groups, GROUP))
-    bits_G = np.empty(GROUP, dtype=np.int32)
-    for g in range(GROUP):
-        bits_G[g] = np.int32(1 << g)
-    gamma = num_dims * _U32 / (1 - num_dims * _U32)
-    longest = largest * 1.01 + 1e-15
-    num_left = 0
-    for b in range(rows_BD.shape[0]):
-        norm = math.sqrt(np.float64(norms_B[b])) * 1.01 + 1e-15
-        reach, row_PS, count = norm + longest, rests_BPS[b], 0
-        safe = reach * reach <= 1e37  # else float32 might overflow
-        if safe:
-            offset, squared = np.float32(1.05 * reach * reach), 0.0
-            slack = 2 * (gamma + turning + 4 * _U32) * norm * longest
-            slack = 2.02 * (slack + (4 * (num_pieces + 6) * _U32 + (num_dims + 8) * _U64) * reach * reach)
-            for p in range(num_pieces - 1, -1, -1):
-                squared += np.float64(_piece_product(row_PS[p], row_PS[p]))
-                reaches_P[p] = np.float32(2.0001 * (math.sqrt(squared) + 1e-17))
-            lowest = _lowest(scores_BK[b], squared_norms_K, offset)
-            ties, guess = _within(scores_BK[b], squared_norms_K, offset, lowest)
-            if ties > 1:
-                guess = np.int32(0)
-                lowest = np.float32(scores_BK[b, 0] + (squared_norms_K[0] + offset))
-            limit = np.float32(np.float64(_completed(lowest, row_PS, book_PKS, guess, 0)) + slack)
-            bounds = (offset, reaches_P[0], limit)
-            count = _select(scores_BK[b].reshape((num_groups, GROUP)), norms_JG, rests_JG, bits_G, bounds, codes_C, scores_C)
-            num_left += count
-            count = _narrow(row_PS, book_PKS, rests_PK, reaches_P, slack, limit, codes_C, scores_C, count)
-        if count != 1:
-            if not safe:
-                count = books_KD.shape[0]
-                for k in range(count):
-                    codes_C[k] = k
-            codes_C[0] = _nearest_of(rows_BD[b], books_KD, usable_K, codes_C[:count], terms_D)
-        codes_B[b] = codes_C[0]
-    return num_left
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -285,7 +285,9 @@ def _search_stacks(
 
     if allowed_NK is None:
         _prune(stacks, x_ND)
-    num_dims, widest = x_ND.shape[1], max(len(stack.books_KD) for stack in stacks)
+    pruned = [stack.pruned if allowed_NK is None else None for stack in stacks]
+    num_dims = x_ND.shape[1]
+    widest = max(book.width if book else len(stack.books_KD) for book, stack in zip(pruned, stacks, strict=True))
     block = block or min(_BLOCK_ROWS, max(64, _SCORES_PER_BLOCK // widest))
     multiply_adds = len(x_ND) * num_dims * sum(len(stack.books_KD) for stack in stacks)
     columns = np.cumsum([0, *(len(stack.starts_L) - 1 for stack in stacks)])
@@ -293,9 +295,9 @@ def _search_stacks(
 
     def worker() -> Callable[[int, int], None]:
         products = [product_with(stack.twice_DK, multiply_adds=multiply_adds) for stack in stacks]
-        pruned = [stack.pruned.search(block, multiply_adds=multiply_adds) if stack.pruned else None for stack in stacks]
+        searches = [book.search(block, multiply_adds=multiply_adds) if book else None for book in pruned]
         work_BD, norms_B = np.empty((block, num_dims), np.float32), np.empty(block, np.float32)
-        scores = np.empty(block * (widest + compiled.GROUP), np.float32)
+        scores = np.empty(block * widest, np.float32)
 
         def work(start: int, stop: int) -> None:
             rows_BD = work_BD[: stop - start]
@@ -304,8 +306,7 @@ def _search_stacks(
                 codes_BL = codes_NL[start:stop, columns[number] : columns[number + 1]]
                 if number:
                     compiled.subtract(rows_BD, stacks[number - 1].books_KD, codes_NL[start:stop, columns[number] - 1], norms_B)
-                search = pruned[number] if allowed_NK is None else None
-                if search is not None:
+                if (search := searches[number]) is not None:
                     codes_BL[:, 0] = search(rows_BD, norms_B, scores)
                     continue
                 scores_BK = scores[: len(rows_BD) * len(stack.books_KD)].reshape(len(rows_BD), -1)
