@@ -221,7 +221,8 @@ def vacuum(
 ) -> None:
     """Free the files that no live release needs; without options the last 10 releases and those of 7 days are kept.
 
-    Always kept: the current release, pinned ones, those a checkpoint was trained on, and those being read. Try --dry-run first.
+    Always kept: the current release, pinned ones, those a checkpoint was trained on, those being read, and in an object store every
+    file younger than a day, which another machine may be about to publish. Try --dry-run first.
 
     Example: sidlake vacuum --keep 30 --dry-run
     """
