@@ -247,7 +247,10 @@ class Driver:
         process = Process(lambda tell: kill_shop.operate(operation, shop, tell), self.log)
         if wanted == "start" or any(line == wanted for line in process.lines()):
             time.sleep(delay)
-        return wanted if process.end(kill=True) == -signal.SIGKILL else None
+        if process.end(kill=True) == -signal.SIGKILL:
+            return wanted
+        phases[wanted] *= 0.5  # the machine was busier when the phase was timed: without this, missed again and again
+        return None
 
     def _state(self, shop: "kill_shop.Shop", *, every_file: bool = False) -> dict[str, Any]:
         """Return what another process finds."""
