@@ -60,8 +60,11 @@ JOBS: dict[Job, tuple[Step, ...]] = {
 def run_job(ctx: RunContext) -> list[StepReport]:
     """Run the steps of `ctx.job` under the warehouse's writer lock and return their reports.
 
-    Raises the first step's error; what the run wrote until then is in no release, and its staging folder is removed.
+    Raises the first step's error; what the run wrote until then is in no release, and its staging folder is removed. A refresh
+    where no `retrain` was published raises `NotFoundError` before it reads anything.
     """
+    if ctx.job == "refresh":
+        _ = ctx.generation
     reports = []
     try:
         with ctx.warehouse.writing(ctx.run_id):
