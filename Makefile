@@ -31,9 +31,10 @@ test: setup .venv/duckdb-1.x
 lint: setup .typing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/python -m pip --disable-pip-version-check check
-	@git ls-files -z -- '*.py' '*.toml' '*.md' '*.yaml' '*.txt' Makefile .ci | xargs -0 -P 2 -n 120 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	@$(BIN)/mypy & types=$$!; \
+	$(BIN)/python -m pip --disable-pip-version-check check && \
+	git ls-files -z -- '*.py' '*.toml' '*.md' '*.yaml' '*.txt' Makefile .ci | xargs -0 -P 2 -n 120 $(BIN)/detect-secrets-hook --baseline .secrets.baseline; \
+	others=$$?; wait $$types && exit $$others
 
 # Known vulnerabilities of what is pinned. Asks pypi.org's database, so it is no part of lint, which must work offline.
 audit: setup
