@@ -25,8 +25,9 @@ demo: setup
 .venv/duckdb-1.x: .venv/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ duckdb==1.5.5
 
+# Three workers for two cores: tests wait for daemons, servers and disks a fifth of the time.
 test: setup .venv/duckdb-1.x
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: setup .typing
 	@$(BIN)/ruff check .

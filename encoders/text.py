@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from sidlake.encoders.calibration import Calibration, measure_precision
-from sidlake.encoders.fixed_batches import fixed_batches
 from sidlake.encoders.model_folder import BUNDLED_MODEL, folder_digest, resolve_folder
 from sidlake.encoders.text_model import CHARS_PER_TOKEN, Precision, TextModel
 from sidlake.tokenizers.errors import EncoderError
@@ -114,9 +113,7 @@ class TextEncoder:
         first = {text: index for index, text in reversed(list(enumerate(texts)))}
         slots = {text: slot for slot, text in enumerate(first)}
         tokens = self._model.tokenise(list(slots))
-        batches = list(
-            fixed_batches([len(row) for row in tokens], max_length=self._model.max_length, tokens_per_batch=self._tokens_per_batch)
-        )
+        batches = self._model.batches(tokens, tokens_per_batch=self._tokens_per_batch)
         vectors = np.empty((len(slots), self.dim), dtype=np.float32)
         done = 0
         for batch, rows in self._model.run(tokens, batches):

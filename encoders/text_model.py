@@ -4,8 +4,11 @@ On the CPU each forward pass uses one torch thread and several passes run side b
 threads adds in another order (measured: 1e-7 between one and two threads in some shapes), passes side by side do not, and they
 are as fast. Only the transformer runs in a reduced precision; pooling, dense layers and normalisation stay in float32.
 
-Deliberately not done: chat templates, packed sequences, models whose first module is not a transformer. `TextModel.load` compares
-itself with the model's own ``encode`` and refuses a model that it would feed wrongly.
+Models of BERT's architecture (MiniLM, BGE, E5, GTE, ...) run without padding on the CPU, which is 1.8 times as fast for a shop's
+titles; others and GPUs take padded batches.
+
+Deliberately not done: chat templates, models whose first module is not a transformer. `TextModel.load` compares itself with the
+model's own ``encode`` and refuses a model that it would feed wrongly.
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidlake.encoders.fixed_batches import FixedBatch
+from sidlake.encoders import packed_attention
+from sidlake.encoders.fixed_batches import FixedBatch, fixed_batches
+from sidlake.encoders.packed_batches import PackedBatch, packed_batches
 from sidlake.tokenizers.errors import EncoderError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CHARS_PER_TOKEN", "Precision", "TextModel"]
+__all__ = ["CHARS_PER_TOKEN", "Batch", "Precision", "TextModel"]
 
+Batch = FixedBatch | PackedBatch
 Precision = Literal["float32", "bfloat16", "float16"]
 
 # Texts are cut to this many characters per token of max_length before the tokenizer sees them, so that a 1 MB text costs no more
@@ -51,6 +57,7 @@ class TextModel:
         self._model = model
         self._tokenizer: Any = model.tokenizer
         self._prompt = prompt
+        self._packs = device == "cpu" and _can_pack(model)
         self.dim = 0
 
     @classmethod
@@ -83,9 +90,14 @@ class TextModel:
         ]
         return [list(row) or [self._pad_id] for row in ids]
 
-    def run(
-        self, tokens: Sequence[Sequence[int]], batches: Sequence[FixedBatch]
-    ) -> Iterator[tuple[FixedBatch, NDArray[np.float32]]]:
+    def batches(self, tokens: Sequence[Sequence[int]], *, tokens_per_batch: int) -> list[Batch]:
+        """Return the passes that cover every text once; their shapes depend on `tokens_per_batch` and lengths alone."""
+        lengths = [len(row) for row in tokens]
+        if self._packs:
+            return list(packed_batches(lengths, num_tokens=max(tokens_per_batch, self.max_length)))
+        return list(fixed_batches(lengths, max_length=self.max_length, tokens_per_batch=tokens_per_batch))
+
+    def run(self, tokens: Sequence[Sequence[int]], batches: Sequence[Batch]) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
         """Yield each batch with the vectors of its real rows, float32 [batch.real, dim], in the order of `batches`.
 
         On the CPU as many passes run at once as torch has threads (``torch.get_num_threads()``); bits do not depend on it.
@@ -101,11 +113,44 @@ class TextModel:
             finally:
                 torch.set_num_threads(num_threads)
 
+    def vectors(self, tokens: Sequence[Sequence[int]], *, tokens_per_batch: int) -> NDArray[np.float32]:
+        """Return the vectors of `tokens` in their order, float32 [len(tokens), dim]."""
+        done = list(self.run(tokens, self.batches(tokens, tokens_per_batch=tokens_per_batch)))
+        vectors_ND = np.empty((len(tokens), done[0][1].shape[1]), dtype=np.float32)
+        for batch, rows in done:
+            vectors_ND[list(batch.rows[: batch.real])] = rows
+        return vectors_ND
+
     @property
     def _pad_id(self) -> int:
         return int(self._tokenizer.pad_token_id or 0)
 
-    def _forward(self, tokens: Sequence[Sequence[int]], batch: FixedBatch) -> NDArray[np.float32]:
+    def _forward(self, tokens: Sequence[Sequence[int]], batch: Batch) -> NDArray[np.float32]:
+        return self._packed(tokens, batch) if isinstance(batch, PackedBatch) else self._padded(tokens, batch)
+
+    def _packed(self, tokens: Sequence[Sequence[int]], batch: PackedBatch) -> NDArray[np.float32]:
+        ids_T = np.full(batch.num_tokens, self._pad_id, dtype=np.int64)
+        positions_T = np.zeros_like(ids_T)
+        lengths = [len(tokens[index]) for index in batch.rows]
+        ids_T[: sum(lengths)] = np.concatenate([tokens[index] for index in batch.rows])
+        positions_T[: sum(lengths)] = np.concatenate([np.arange(length) for length in lengths])
+        modules: Sequence[Any] = list(self._model)
+        transformer, pooling, *others = modules
+        with torch.inference_mode():
+            hidden = transformer.auto_model(
+                input_ids=torch.from_numpy(ids_T)[None], position_ids=torch.from_numpy(positions_T)[None], runs=batch.runs
+            )
+            hidden_TD = hidden.last_hidden_state[0].float()
+            pooled = [_pooled(pooling, hidden_TD[run.start : run.end].view(run.num_texts, run.length, -1)) for run in batch.runs]
+            vectors_BD = torch.cat(pooled)
+            room = (0, 0, 0, batch.num_tokens - len(vectors_BD))  # what follows has one shape too, whatever the texts
+            features: dict[str, Any] = {"sentence_embedding": torch.nn.functional.pad(vectors_BD, room)}
+            for module in others:
+                features = module(features)
+            vectors: NDArray[np.float32] = features["sentence_embedding"].float().numpy()
+        return vectors[: batch.real]
+
+    def _padded(self, tokens: Sequence[Sequence[int]], batch: FixedBatch) -> NDArray[np.float32]:
         ids_BW = np.full((len(batch.rows), batch.width), self._pad_id, dtype=np.int64)
         mask_BW = np.zeros_like(ids_BW)
         for row, index in enumerate(batch.rows):
@@ -132,8 +177,7 @@ class TextModel:
 
     def _check_against_own_encode(self, folder: Path) -> None:
         tokens = self.tokenise(_SELF_CHECK_TEXTS)
-        batch = FixedBatch(width=max(map(len, tokens)), rows=(0, 1), real=2)
-        [(_, ours)] = self.run(tokens, [batch])
+        ours = self.vectors(tokens, tokens_per_batch=64)
         own = np.asarray(self._model.encode(_SELF_CHECK_TEXTS, show_progress_bar=False), dtype=np.float32)
         self.dim = int(ours.shape[1])
         cosine = np.sum(ours * own, axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(own, axis=1))
@@ -142,6 +186,26 @@ class TextModel:
                 f"{folder} needs another input than plain tokens (cosine to its own encode: {cosine.min():.4f}, at least "
                 f"{_SELF_CHECK_COSINE} is needed). Choose a text model without chat template or instruction pooling."
             )
+
+
+def _pooled(pooling: torch.nn.Module, hidden_BLD: torch.Tensor) -> torch.Tensor:
+    features = pooling(
+        {"token_embeddings": hidden_BLD, "attention_mask": hidden_BLD.new_ones(hidden_BLD.shape[:2], dtype=torch.int64)}
+    )
+    return torch.as_tensor(features["sentence_embedding"])
+
+
+def _can_pack(model: SentenceTransformer) -> bool:
+    """Return whether `model` numbers positions from zero, attends both ways and pools its tokens; if so, let it attend packed."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    transformer: Any = model[0]
+    config = transformer.auto_model.config
+    if config.model_type != "bert" or config.is_decoder or len(model) < 2 or not isinstance(model[1], Pooling):
+        return False
+    packed_attention.register()
+    transformer.auto_model.set_attn_implementation(packed_attention.NAME)
+    return True
 
 
 def _load_sentence_transformer(folder: Path, device: str) -> SentenceTransformer:

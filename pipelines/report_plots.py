@@ -1,8 +1,9 @@
 """The report's charts as inline SVG, drawn by matplotlib without a display: the same numbers give the same bytes.
 
 Charts are five inches wide, so that a telephone shows them whole with text of a readable size. Text stays text (searchable, in the
-page's font); element ids come from a fixed salt, and no date is written. Not done here: the small histories beside each metric,
-which the page draws itself.
+page's font); element ids come from a fixed salt, and no date is written. Margins are given in inches: matplotlib's layout engines
+draw a chart again and again to find them, which was half of the report's time. Not done here: the small histories beside each
+metric, which the page draws itself.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Rate:
 
 def level_heat_map(counts: Sequence[npt.NDArray[np.int64]]) -> str:
     """Return a row per level and a cell per code, darker where more items use it, white where none does; codes by use."""
-    figure = _figure(0.5 + 0.55 * len(counts))
+    figure = _figure(0.55 * len(counts), left=0.65, right=0.95, top=0.25, bottom=0.1, hspace=1.0)
     rows = [_binned(np.sort(counts_K)[::-1]) for counts_K in counts]
     norm = LogNorm(vmin=1, vmax=max(2.0, *(float(row.max()) for row in rows)))
     blues = LinearSegmentedColormap.from_list("use", mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))  # no use alone is white
@@ -53,7 +54,10 @@ def level_heat_map(counts: Sequence[npt.NDArray[np.int64]]) -> str:
         axis.spines[:].set_visible(True)
         used, width, most = int(np.count_nonzero(counts[level])), len(counts[level]), int(counts[level].max())
         axis.set_title(f"{used:,} of {width:,} codes used, the fullest by {most:,} items", loc="left", size=9)
-    bar = figure.colorbar(image, ax=axes.tolist(), label="items per code")
+    height = figure.get_figheight()
+    place = figure.add_axes((1 - 0.85 / _WIDTH, 0.1 / height, 0.12 / _WIDTH, 1 - 0.35 / height))
+    bar = figure.colorbar(image, cax=place, label="items per code")
+    bar.ax.minorticks_off()
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return _svg(figure, "Use of the codes of each level")
 
@@ -66,7 +70,7 @@ def _binned(counts_K: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 def collision_chart(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> str:
     """Return how many items share their SID with how many, before uniqueness and after; pairs are (items of a SID, SIDs)."""
-    figure = _figure(2.6)
+    figure = _figure(2.0, left=0.75, bottom=0.5)
     axis = figure.subplots()
     for shift, (label, colour, groups) in enumerate((("nearest SIDs", _BEFORE, before), ("published SIDs", _AFTER, after))):
         items = [sum(size * num for size, num in groups if low <= size < high) for low, high in itertools.pairwise(_BOUNDS)]
@@ -92,7 +96,9 @@ def _short(count: float) -> str:
 
 def hit_rate_chart(series: Mapping[str, Sequence[Rate]], *, floor: float | None = None) -> str:
     """Return bars of rates, the series side by side; a missing rate leaves a gap, `floor` is a dashed line."""
-    figure = _figure(2.6)
+    legend = len(series) > 1 or floor is not None
+    lines = 1 + max(rate.label.count("\n") for rate in next(iter(series.values())))
+    figure = _figure(2.0, left=0.65, top=0.3 if legend else 0.1, bottom=0.15 + 0.17 * lines)
     axis = figure.subplots()
     width = 0.84 / len(series)
     for place, (name, rates) in enumerate(series.items()):
@@ -106,8 +112,8 @@ def hit_rate_chart(series: Mapping[str, Sequence[Rate]], *, floor: float | None 
     axis.set_ylabel("hit rate")
     axis.margins(y=0.2)
     axis.set_ylim(bottom=0)
-    if len(series) > 1 or floor is not None:
-        figure.legend(*axis.get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center", fontsize=9)
+    if legend:
+        figure.legend(*axis.get_legend_handles_labels(), frameon=False, ncols=2, loc="upper center", borderaxespad=0, fontsize=9)
     return _svg(figure, "Embedding hit rates")
 
 
@@ -118,8 +124,15 @@ def _bars(axis: Axes, at: npt.NDArray[np.floating], width: float, name: str, rat
     axis.bar_label(bars, labels=["" if rate.value is None else f"{rate.value:.1%}" for rate in rates], fontsize=8, padding=2)
 
 
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(_WIDTH, height), layout="constrained")
+def _figure(
+    inner: float, *, left: float, bottom: float, top: float = 0.1, right: float = 0.1, hspace: float | None = None
+) -> Figure:
+    """Return a figure whose axes are `inner` inches high, with these margins in inches."""
+    height = inner + top + bottom
+    figure = Figure(figsize=(_WIDTH, height))
+    edges = {"left": left / _WIDTH, "right": 1 - right / _WIDTH, "bottom": bottom / height, "top": 1 - top / height}
+    figure.subplots_adjust(**edges, hspace=hspace)
+    return figure
 
 
 def _svg(figure: Figure, about: str) -> str:

@@ -1,6 +1,7 @@
 """Fixtures that cost seconds, made once: a small real shop, run through the whole pipeline by the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -46,6 +47,14 @@ def shop(tmp_path_factory):
     made = Shop(small_shop(folder / "source"), folder / "warehouse")
     made.run("retrain")
     return made
+
+
+@pytest.fixture
+def shop_copy(shop, tmp_path):
+    """A copy of `shop`, for tests that change it."""
+    shutil.copytree(shop.recipe.parent, tmp_path / "source")
+    shutil.copytree(shop.warehouse, tmp_path / "warehouse")
+    return Shop(tmp_path / "source" / shop.recipe.name, tmp_path / "warehouse")
 
 
 @pytest.fixture

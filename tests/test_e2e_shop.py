@@ -120,12 +120,11 @@ def test_version_is_printed(shop):
 # ------------------------------------------------------------------------------------------------------- again, and new items
 
 
-def test_a_second_run_does_nothing_and_says_so(fresh_shop):
-    fresh_shop.run("retrain")
-    again = fresh_shop.sidlake("run", "retrain", "--json")
+def test_a_second_run_does_nothing_and_says_so(shop_copy):
+    again = shop_copy.sidlake("run", "retrain", "--json")
     assert all(report["skipped"] for report in json.loads(again.stdout)), again.stdout
     assert "nothing to do" in again.stderr
-    assert len(history(Warehouse(fresh_shop.warehouse))) == 1
+    assert len(history(Warehouse(shop_copy.warehouse))) == 1
 
 
 def test_refresh_assigns_new_items_and_moves_no_published_sid(tmp_path, fresh_shop):
@@ -151,13 +150,12 @@ def test_refresh_before_any_retrain_says_what_to_do(fresh_shop):
     assert "run the retrain job first" in done.stderr
 
 
-def test_refresh_with_another_text_encoder_is_refused(fresh_shop):
-    fresh_shop.run("retrain")
-    write_recipe(fresh_shop.recipe.parent, replace={PRECISION: PRECISION + "max_length = 16\n"})
-    done = fresh_shop.sidlake("run", "refresh", check=False)
+def test_refresh_with_another_text_encoder_is_refused(shop_copy):
+    write_recipe(shop_copy.recipe.parent, replace={PRECISION: PRECISION + "max_length = 16\n"})
+    done = shop_copy.sidlake("run", "refresh", check=False)
     assert done.returncode == 1
     assert "is not the one generation g0001 was made with" in done.stderr
-    assert len(history(Warehouse(fresh_shop.warehouse))) == 1
+    assert len(history(Warehouse(shop_copy.warehouse))) == 1
 
 
 # ------------------------------------------------------------------------------------------------ law 4: the same content hash
