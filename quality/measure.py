@@ -102,10 +102,7 @@ def measure(
     A value that is undefined for these items is None. Raises ValueError where shapes disagree, there are no items, or a code is
     outside its level.
     """
-    if raw_codes_NL.shape != codes_NL.shape or len(vectors_ND) != len(codes_NL):
-        shapes = f"raw codes {raw_codes_NL.shape}, codes {codes_NL.shape}, vectors {vectors_ND.shape}"
-        msg = f"codes and vectors must describe the same items and levels, got {shapes}"
-        raise ValueError(msg)
+    _check_shapes(raw_codes_NL.shape, codes_NL.shape, vectors_ND.shape)
     level_usage(codes_NL, widths)  # final codes must lie in the same code space
     metrics = _code_metrics(code_use(raw_codes_NL, widths), code_use(codes_NL, widths))
     metrics += _fidelity_metrics(raw_codes_NL, codes_NL, vectors_ND, decode)
@@ -125,6 +122,13 @@ def measure(
             popularity_N=popularity(sessions, len(codes_NL)) if popularity_N is None else popularity_N,
         )
     return metrics
+
+
+def _check_shapes(raw_codes: tuple[int, ...], codes: tuple[int, ...], vectors: tuple[int, ...]) -> None:
+    if raw_codes != codes or vectors[0] != codes[0]:
+        shapes = f"raw codes {raw_codes}, codes {codes}, vectors {vectors}"
+        msg = f"codes and vectors must describe the same items and levels, got {shapes}"
+        raise ValueError(msg)
 
 
 def _code_metrics(raw: CodeUse, final: CodeUse) -> list[Metric]:

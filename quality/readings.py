@@ -41,12 +41,7 @@ GROUPS: dict[str, str] = {
 
 _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
     "collisions": (
-        (
-            "unique_share",
-            "Unique SIDs",
-            "share",
-            "Different published SIDs over items; 100% by law. Below it, a SID names two items.",
-        ),
+        ("unique_share", "Unique SIDs", "share", "Different published SIDs over items; 100% by law. Below it a SID names two."),
         (
             "raw_collision_rate",
             "Collisions before uniqueness",
@@ -155,7 +150,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "mean_depth",
             "Levels that tell an item apart",
             "levels",
-            "Levels that it takes to tell an item from all others, on average.",
+            "Mean of the levels it takes to tell an item from the others.",
         ),
         ("depth_deviation", "Spread of that depth", "levels", "Standard deviation over items; 0 is a balanced tree."),
     ),
@@ -212,12 +207,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "Items whose published codes are not their nearest ones, because another item has those.",
         ),
-        (
-            "mean_move_cost",
-            "Mean cost of a move",
-            "distance",
-            "How much further from its vector a moved item's SID lies, on average.",
-        ),
+        ("mean_move_cost", "Mean cost of a move", "distance", "Mean of how much further from its vector a moved item's SID lies."),
         ("move_cost_p50", "Median cost of a move", "distance", "Half of the moved items cost at most this."),
         ("move_cost_p90", "Cost of nine moves in ten", "distance", "Nine of ten moved items cost at most this."),
         ("move_cost_p99", "Cost of 99 moves in 100", "distance", "All but one in a hundred moved items cost at most this."),

@@ -8,65 +8,50 @@ command line runs in this process; where it refuses an argument itself, the erro
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import pickle
 import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
-from functools import cache
+from datetime import datetime, time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import warehouse_sample as sample
+from bad_input_acts import (
+    BOUGHT,
+    EVENTS,
+    GOOD,
+    UsageError,
+    command,
+    cut,
+    damaged,
+    data_file,
+    flip,
+    importing,
+    ingesting,
+    loaded_codebook,
+    log_file,
+    on_release,
+    reading,
+    republish,
+    second_writer,
+    taken_up,
+    tokenizing,
+    using,
+    vectors,
+    verified,
+)
 
-from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed
-from sidlake.pipelines import cli
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.ingest import ingest
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.codebook import load_codebook
 from sidlake.tokenizers.errors import SidlakeError
 from sidlake.warehouse import catalog
-from sidlake.warehouse.laws import verify
-from sidlake.warehouse.releases import get, publish, rollback
+from sidlake.warehouse.releases import rollback
 from sidlake.warehouse.tables import Warehouse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "bad-inputs.md"
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RECIPE = """
-name = "bad"
-[sources.items]
-path = "items.parquet"
-[items]
-source = "items"
-item_id = "id"
-title = { column = "name" }
-"""
-EVENTS = """
-[sources.events]
-path = "events.parquet"
-[interactions]
-source = "events"
-user_id = "user"
-item_id = "item"
-ts = "at"
-"""
-GOOD = {"id": ["a", "b"], "name": ["red cup", "blue lamp"]}
-BOUGHT = {"user": ["u", "u"], "item": ["a", "b"], "at": [NOW, NOW]}
-
-
-class UsageError(Exception):
-    """The command line refused an argument; what it says."""
 
 
 @dataclass(frozen=True)
@@ -78,187 +63,6 @@ class BadInput:
     error: str
     says: str
     act: Callable[[Path], object]
-
-
-# ----------------------------------------------------------------------------------------------------------- how to do it
-
-
-def command(*arguments: str) -> Callable[[Path], object]:
-    """Return an act that runs the command line in the folder's sample warehouse; {} in an argument is the folder."""
-
-    def act(folder: Path) -> None:
-        told, error = io.StringIO(), None
-        sys_argv, sys.argv = sys.argv, ["sidlake", *(argument.replace("{}", str(folder)) for argument in arguments)]
-        try:
-            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
-                cli.main()
-        except SystemExit as stop:
-            error = stop.__context__
-            if not stop.code:
-                raise AssertionError(f"{arguments} was accepted") from stop
-            if not isinstance(error, SidlakeError):
-                raise UsageError(told.getvalue()) from stop
-        finally:
-            sys.argv = sys_argv
-        assert isinstance(error, SidlakeError)
-        raise error
-
-    return act
-
-
-def on_release(*arguments: str) -> Callable[[Path], object]:
-    """Return an act that runs the command line on a warehouse with one release."""
-
-    def act(folder: Path) -> object:
-        released(folder)
-        return command(*arguments, "-w", str(folder))(folder)
-
-    return act
-
-
-def ingesting(
-    items: Any = GOOD,  # columns, or the bytes of the file
-    events: dict[str, Any] | None = None,
-    *,
-    recipe: str = "",
-    form: str = "parquet",
-) -> Callable[[Path], object]:
-    """Return an act that ingests these columns (or bytes) with RECIPE, to which `recipe` is added."""
-
-    def act(folder: Path) -> object:
-        text = RECIPE.replace('path = "items.parquet"', f'path = "items.{form}"\nformat = "{form}"')
-        path = folder / f"items.{form}"
-        if isinstance(items, bytes):
-            path.write_bytes(items)
-        elif items is not None:
-            pl.DataFrame(items, strict=False).write_parquet(path)
-        if events is not None:
-            pl.DataFrame(events, strict=False).write_parquet(folder / "events.parquet")
-            text += EVENTS
-        return ingest(recipe_of(folder, text + recipe), run_id="run", now=NOW)
-
-    return act
-
-
-def recipe_of(folder: Path, text: str | bytes) -> Any:
-    path = folder / "recipe.toml"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load_recipe(path)
-
-
-def reading(text: str | bytes, old: str = "", new: str = "") -> Callable[[Path], object]:
-    """Return an act that reads RECIPE with `text` added, or with `old` replaced by `new`."""
-    whole = text if isinstance(text, bytes) else (RECIPE + text).replace(old, new) if old else RECIPE + text
-    return lambda folder: recipe_of(folder, whole)
-
-
-def tokenizing(text: str) -> Callable[[Path], object]:
-    """Return an act that reads a recipe with this [tokenizer] and makes its settings."""
-    return lambda folder: recipe_of(folder, RECIPE + "[tokenizer]\n" + text).tokenizer.settings(100, device="cpu")
-
-
-def vectors(table: dict[str, Any] | None = None, *, ids: str | None = None, data: object = None) -> Callable[[Path], object]:
-    """Return an act that loads a precomputed table: a Parquet file of `table`, or an .npy of `data` with a file of `ids`."""
-
-    def act(folder: Path) -> object:
-        if data is None:
-            if table is not None:
-                pq.write_table(pa.table(table), folder / "v.parquet")
-            return load_precomputed(PrecomputedConfig(path="v.parquet"), ["a", "b"], root=folder)
-        np.save(folder / "v.npy", data, allow_pickle=True)
-        (folder / "ids.txt").write_text(ids or "")
-        return load_precomputed(PrecomputedConfig(path="v.npy", ids_path="ids.txt" if ids else None), ["a", "b"], root=folder)
-
-    return act
-
-
-def importing(content: str, *arguments: str) -> Callable[[Path], object]:
-    """Return an act that imports a file of semantic IDs from the command line."""
-
-    def act(folder: Path) -> object:
-        (folder / "sids.json").write_text(content)
-        return command("import", "{}/sids.json", "-w", "{}", *(arguments or ("-f", "index_json", "-n", "theirs")))(folder)
-
-    return act
-
-
-def released(folder: Path) -> Warehouse:
-    """Return a warehouse with one lawful release: a copy, since making it takes half a second."""
-    shutil.copytree(_released().name, folder, dirs_exist_ok=True)
-    return Warehouse(folder)
-
-
-@cache
-def _released() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory(prefix="sidlake-bad-")
-    warehouse = Warehouse.create_or_open(folder.name)
-    publish(warehouse, sample.draft(sample.write(warehouse)), expected_parent=None)
-    return folder
-
-
-def damaged(damage: Callable[[Warehouse], object], use: Callable[[Warehouse], object]) -> Callable[[Path], object]:
-    """Return an act that damages a warehouse with one release, then uses it."""
-
-    def act(folder: Path) -> object:
-        warehouse = released(folder)
-        damage(warehouse)
-        return use(warehouse)
-
-    return act
-
-
-def using(use: Callable[[Warehouse], object]) -> Callable[[Path], object]:
-    """Return an act that uses a warehouse with one release."""
-    return lambda folder: use(released(folder))
-
-
-def _file(warehouse: Warehouse, table: str = "items") -> Path:
-    return Path(warehouse.files(table)[0])
-
-
-def _log(warehouse: Warehouse, table: str = "items") -> Path:
-    return Path(warehouse.table_url(table)) / "_delta_log" / f"{0:020d}.json"
-
-
-def _verified(warehouse: Warehouse) -> object:
-    release = get(warehouse)
-    return verify(warehouse, release.tables, generation=release.generation)
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
-
-
-def _republish(warehouse: Warehouse, parent: str | None = "r000001", **changed: int | None) -> object:
-    """Publish the release's tables again with other versions of some, or without those whose version is None."""
-    tables = {table: version for table, version in (get(warehouse).tables | changed).items() if version is not None}
-    return publish(warehouse, sample.draft(tables), expected_parent=parent)
-
-
-def _state(folder: Path, content: str) -> object:
-    warehouse = released(folder)
-    (warehouse.staging("taken-up") / "state.json").write_text(content)
-    recipe = recipe_of(folder, RECIPE)
-    return RunContext.open(warehouse, recipe, run_id="taken-up", job="refresh")
-
-
-def _codebook(folder: Path, content: bytes | None) -> object:
-    path = folder / "codebook.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    return load_codebook(path)
-
-
-def _second_writer(folder: Path) -> None:
-    warehouse = released(folder)
-    with warehouse.writing("first"):
-        warehouse.overwrite("items", sample.items(["a"]), run_id="second")
 
 
 # -------------------------------------------------------------------------------------------------------------- the table
@@ -403,38 +207,38 @@ COMMANDS = [
 ]  # fmt: skip
 
 STORED = [
-    ("data file that is gone", "StorageError", "is missing", damaged(lambda w: _file(w).unlink(), _verified)),
-    ("data file cut short", "StorageError", "the log says", damaged(lambda w: _cut(_file(w)), _verified)),
+    ("data file that is gone", "StorageError", "is missing", damaged(lambda w: data_file(w).unlink(), verified)),
+    ("data file cut short", "StorageError", "the log says", damaged(lambda w: cut(data_file(w)), verified)),
     ("data file with a changed bit", "StorageError", "files are not as they were published", damaged(
-        lambda w: _flip(_file(w)), lambda w: rollback(w, "r000001", "x"),
+        lambda w: flip(data_file(w)), lambda w: rollback(w, "r000001", "x"),
     )),
-    ("log that is not JSON", "StorageError", "items", damaged(lambda w: _log(w).write_text("{"), _verified)),
-    ("log that is gone", "NotFoundError", "items", damaged(lambda w: _log(w).unlink(), _verified)),
-    ("version that is not there", "NotFoundError", "has versions 0 to 0", using(lambda w: _republish(w, items=7))),
-    ("table that is not there", "LawBroken", "missing items", using(lambda w: _republish(w, items=None))),
-    ("release that nobody judged", "LawBroken", "run the quality step", using(lambda w: _republish(w, sid_quality=None))),
+    ("log that is not JSON", "StorageError", "items", damaged(lambda w: log_file(w).write_text("{"), verified)),
+    ("log that is gone", "NotFoundError", "items", damaged(lambda w: log_file(w).unlink(), verified)),
+    ("version that is not there", "NotFoundError", "has versions 0 to 0", using(lambda w: republish(w, items=7))),
+    ("table that is not there", "LawBroken", "missing items", using(lambda w: republish(w, items=None))),
+    ("release that nobody judged", "LawBroken", "run the quality step", using(lambda w: republish(w, sid_quality=None))),
     ("item without a SID", "LawBroken", "every item has a SID", damaged(
-        lambda w: w.append("items", sample.items(["new"]), run_id="run"), lambda w: _republish(w, items=1),
+        lambda w: w.append("items", sample.items(["new"]), run_id="run"), lambda w: republish(w, items=1),
     )),
     ("one SID for two items", "LawBroken", "every SID belongs to one item", damaged(
         lambda w: w.overwrite("semantic_ids", sample.semantic_ids(sample.item_ids(12), [[0, 0, 0]] * 12), run_id="run"),
-        lambda w: _republish(w, semantic_ids=1),
+        lambda w: republish(w, semantic_ids=1),
     )),
     ("published SID that moved", "LawBroken", "moved within its generation", damaged(
         lambda w: w.overwrite("semantic_ids", sample.semantic_ids(sample.item_ids(12), sample.codes_of(12, skip=5)), run_id="run"),
-        lambda w: _republish(w, semantic_ids=1),
+        lambda w: republish(w, semantic_ids=1),
     )),
     ("trie that spells something else", "LawBroken", "trie", damaged(
         lambda w: w.overwrite("sid_trie", pa.Table.from_pylist([_LEVEL], sample.CONTRACTS["sid_trie"]), run_id="run"),
-        lambda w: _republish(w, sid_trie=1),
+        lambda w: republish(w, sid_trie=1),
     )),
     ("gate that refused", "GateFailed", "refused publication", damaged(
-        lambda w: w.overwrite("sid_quality", sample.quality("refuse", 0.9), run_id="run"), lambda w: _republish(w, sid_quality=1),
+        lambda w: w.overwrite("sid_quality", sample.quality("refuse", 0.9), run_id="run"), lambda w: republish(w, sid_quality=1),
     )),
     ("release that is not the latest any more", "ReleaseConflict", "run again to build on r000001", using(
-        lambda w: _republish(w, parent=None),
+        lambda w: republish(w, parent=None),
     )),
-    ("second writer", "WarehouseBusy", "being written by run first", _second_writer),
+    ("second writer", "WarehouseBusy", "being written by run first", second_writer),
     ("rollback to what is not there", "NotFoundError", "there are r000001", using(lambda w: rollback(w, "r9", "x"))),
     ("column that no contract has", "ContractError", "unknown columns ['extra']", lambda folder: Warehouse.create_or_open(
         folder
@@ -443,13 +247,13 @@ STORED = [
         "items", sample.items(["a"]).set_column(0, "item_id", pa.array([None], pa.string())), run_id="run",
     )),
     ("run id that leaves the folder", "ValueError", "it names a directory", lambda folder: Warehouse(folder).staging("../x")),
-    ("state of a run that is not JSON", "StorageError", "state.json", lambda folder: _state(folder, '{"tables": ')),
-    ("state of a run that lacks a part", "StorageError", "state.json", lambda folder: _state(folder, '{"tables": {}}')),
+    ("state of a run that is not JSON", "StorageError", "state.json", lambda folder: taken_up(folder, '{"tables": ')),
+    ("state of a run that lacks a part", "StorageError", "state.json", lambda folder: taken_up(folder, '{"tables": {}}')),
     ("catalogue that is no database", "StorageError", "delete it", damaged(
         lambda w: (w.root / "catalog.duckdb").write_bytes(b"not a database" * 999), lambda w: catalog.query(w, "select 1"),
     )),
-    ("codebook that is not there", "ArtifactError", "no codebook at", lambda folder: _codebook(folder, None)),
-    ("codebook that is a pickle", "ArtifactError", "not a readable", lambda folder: _codebook(folder, pickle.dumps([1]))),
+    ("codebook that is not there", "ArtifactError", "no codebook at", lambda folder: loaded_codebook(folder, None)),
+    ("codebook that is a pickle", "ArtifactError", "not a readable", lambda folder: loaded_codebook(folder, pickle.dumps([1]))),
 ]  # fmt: skip
 
 TABLE = [

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from fusion_sample import KINDS, NUM_ROWS, WEIGHTS, config_of, fit, modalities, pairs_of, taken, up_to_sign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -20,55 +21,10 @@ from sidlake.encoders.fusion import Fusion, FusionConfig
 from sidlake.encoders.fusion_config import FuseConfig
 from sidlake.tokenizers.errors import ArtifactError, EncoderError
 
-NUM_ROWS = 700
-KINDS = ["concat", "plain", "rank", "pca", "cca", "align", "contrastive", "neighbours"]
-WEIGHTS = (("text", 1.0, 10), ("behaviour", 0.7, 6))
-
-
-def modalities(seed=0, num_rows=NUM_ROWS, whole=False):
-    """Two modalities of four shared causes and noise of their own; without `whole` a fifth lacks behaviour, three rows all."""
-    rng = np.random.default_rng(seed)
-    causes = rng.standard_normal((num_rows, 4))
-    text = causes @ rng.standard_normal((4, 14)) + 0.7 * rng.standard_normal((num_rows, 14)) + 3
-    behaviour = causes @ rng.standard_normal((4, 8)) + 0.7 * rng.standard_normal((num_rows, 8))
-    vectors = {"text": text.astype(np.float32), "behaviour": behaviour.astype(np.float32)}
-    present = {"text": np.ones(num_rows, bool), "behaviour": np.ones(num_rows, bool)}
-    if not whole:
-        present["behaviour"] = rng.random(num_rows) < 0.8
-        present["text"][:3] = present["behaviour"][:3] = False
-    return vectors, present
-
-
-def pairs_of(seed=0, num_rows=NUM_ROWS):
-    return np.random.default_rng(seed).integers(num_rows, size=(4000, 2)) @ np.array([[1, 1], [0, 1]]) % num_rows
-
-
-def config_of(kind, weights=WEIGHTS, **settings):
-    weights = tuple((name, 1.0, dim) for name, _, dim in weights) if kind == "plain" else weights
-    if kind == "contrastive":
-        settings = {"num_steps": 20, "batch_size": 64, **settings}
-    if kind == "neighbours":
-        settings = {"hidden": 16, "num_epochs": 4, "num_neighbours": 20, **settings}
-    return FusionConfig(weights=weights, fuse=FuseConfig(kind=kind, **settings))
-
-
-def fit(kind, data=None, weights=WEIGHTS, **settings):
-    vectors, present = data or modalities()
-    pairs = pairs_of(num_rows=len(present["text"])) if kind in ("contrastive", "neighbours") else None
-    return Fusion.fit(vectors, present, config_of(kind, weights, **settings), pairs_P2=pairs, pairs_window=("2020", "2021"))
-
 
 @pytest.fixture(scope="module")
 def fitted():
     return {(kind, unit): fit(kind, unit=unit) for kind in KINDS for unit in (False, True)}
-
-
-def taken(data, rows):
-    return tuple({name: values[rows] for name, values in part.items()} for part in data)
-
-
-def up_to_sign(a, b, **tolerance):
-    np.testing.assert_allclose(np.abs(a), np.abs(b), **tolerance)
 
 
 # --------------------------------------------------------------------------------------------------------------------- oracles
@@ -405,60 +361,6 @@ def test_file_that_says_another_window_or_kind_than_was_hashed_is_refused(fitted
 
 
 # ------------------------------------------------------------------------------------------------------------------ bad inputs
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings", "says"),
-    [
-        ("concat", {"dim": 4}, r"fuse.dim is no setting of kind 'concat'; it belongs to pca, cca, contrastive"),
-        ("pca", {"target": "text"}, "fuse.target is no setting of kind 'pca'"),
-        ("pca", {"dim": 17}, "fuse.dim of kind 'pca' must be at most 16"),
-        ("cca", {"dim": 7}, "fuse.dim of kind 'cca' must be at most 6"),
-        ("pca", {"dim": 0}, "fuse.dim must be above 0"),
-        ("cca", {"ridge": -1.0}, "must not be negative"),
-        ("align", {"target": "image"}, r"fuse.target must be one of \['text', 'behaviour'\], got 'image'"),
-        ("contrastive", {"temperature": 0.0}, "fuse.temperature must be above 0"),
-        ("contrastive", {"batch_size": 1}, "fuse.batch_size must be at least 2"),
-        ("magic", {}, "fuse.kind must be one of concat, plain, rank, pca, cca, align, contrastive, neighbours, got 'magic'"),
-    ],
-)
-def test_setting_that_does_not_fit_the_kind_is_a_value_error(kind, settings, says):
-    with pytest.raises(ValueError, match=says):
-        FusionConfig(weights=WEIGHTS, fuse=FuseConfig(kind=kind, **settings))
-
-
-def test_kinds_that_do_not_fit_the_modalities_are_value_errors():
-    with pytest.raises(ValueError, match="needs at least 2"):
-        config_of("cca", WEIGHTS[:1])
-    with pytest.raises(ValueError, match="takes vectors as they are"):
-        FusionConfig(weights=WEIGHTS, fuse=FuseConfig(kind="plain"))
-
-
-@pytest.mark.parametrize("kind", ["cca", "align"])
-def test_modalities_that_no_item_has_together_are_refused(kind):
-    vectors, present = modalities()
-    present["behaviour"] = ~present["text"] | (np.arange(NUM_ROWS) > NUM_ROWS // 2)
-    present["text"] = ~present["behaviour"]
-    with pytest.raises(EncoderError, match=r"0 of 700 items have (text and behaviour|behaviour and text) together"):
-        fit(kind, (vectors, present))
-
-
-@pytest.mark.parametrize(
-    ("pairs", "error", "says"),
-    [
-        (None, EncoderError, "of 0 pairs none"),
-        (np.empty((0, 2), np.int64), EncoderError, "of 0 pairs none"),
-        (np.array([[0, 1]]), EncoderError, "of 1 pairs none has vectors for both"),  # the first three rows have no modality
-        (np.array([[5, NUM_ROWS]]), ValueError, "pairs must name rows 0 to 699, got 5 to 700"),
-        (np.array([[5, -1]]), ValueError, "pairs must name rows 0 to 699"),
-        (np.array([5, 6]), ValueError, r"pairs must be whole numbers \[P, 2\]"),
-        (np.array([[5.0, 6.0]]), ValueError, r"pairs must be whole numbers \[P, 2\]"),
-    ],
-)
-def test_pairs_that_say_nothing_are_refused(pairs, error, says):
-    vectors, present = modalities()
-    with pytest.raises(error, match=says):
-        Fusion.fit(vectors, present, config_of("contrastive"), pairs_P2=pairs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
