@@ -52,11 +52,12 @@ def make(kind: str, seed: int = 0, n: int = 200, k: int = 150, d: int = 100):
     return x.astype(np.float32), centroids.astype(np.float32)
 
 
-def pruned_index(centroids, lead: int) -> NearestIndex:
+def pruned_index(centroids, lead: int, turned: Turned | None = None) -> NearestIndex:
     index = NearestIndex(centroids)
     stack = index._stack = nearest._Stack([index])
     norms_K, usable_K = stack.norms_of_first_K, stack.first_K
-    stack.pruned = PrunedBook(stack.books_KD, Turned(stack.books_KD), lead, squared_norms_K=norms_K, usable_K=usable_K)
+    turned = turned or Turned(stack.books_KD)
+    stack.pruned = PrunedBook(stack.books_KD, turned, lead, squared_norms_K=norms_K, usable_K=usable_K)
     return index
 
 
@@ -84,6 +85,19 @@ def test_turned_products_are_as_near_as_the_bound_says(kind):
     lengths = np.outer(*(np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (x, centroids)))
     assert (np.abs(exact - ours) <= turned.turning * lengths).all()
     assert turned.turning < 0.001
+
+
+@pytest.mark.parametrize("lead", [32, 64])
+def test_turned_centroids_may_be_off_by_all_that_the_bound_allows(lead):
+    rng = np.random.default_rng(5)
+    x, centroids = make("flat", n=400, k=64)
+    centroids[32:] = centroids[:32] * np.float32(1.0001)  # each code has a neighbour that is as near but for the fourth digit
+    turned = Turned(centroids)
+    error = rng.normal(size=centroids.shape)
+    error *= 0.002 * np.linalg.norm(centroids, axis=1, keepdims=True) / np.linalg.norm(error, axis=1, keepdims=True)
+    turned.book_KD += error.astype(np.float32)
+    turned.turning += 0.002
+    assert np.array_equal(pruned_index(centroids, lead, turned).search(x), squared_distances_f64(x, centroids).argmin(axis=1))
 
 
 def test_leading_directions_are_those_that_hold_most_of_the_centroids():
