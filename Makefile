@@ -37,10 +37,11 @@ lint: setup .typing
 	git ls-files -z -- '*.py' '*.toml' '*.md' '*.yaml' '*.txt' Makefile .ci | xargs -0 -P 2 -n 120 $(BIN)/detect-secrets-hook --baseline .secrets.baseline; \
 	others=$$?; wait $$types && exit $$others
 
-# Known vulnerabilities of what is pinned. Asks pypi.org's database, so it is no part of lint, which must work offline.
+# Known vulnerabilities of what is pinned. Asks pypi.org's database, so it is no part of lint, which must work offline; where that cannot be
+# asked it fails (--strict).
 audit: setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/audit pip-audit==2.10.1
-	@PYTHONPATH=.venv/audit $(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	@PYTHONPATH=.venv/audit $(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # mypy cannot follow the editable install's finder: it reads the folders through links named like the packages.
 .typing:
