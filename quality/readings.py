@@ -41,7 +41,7 @@ GROUPS: dict[str, str] = {
 
 _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
     "collisions": (
-        ("unique_share", "Unique SIDs", "share", "Different published SIDs over items; 100% by law. Below it a SID names two."),
+        ("unique_share", "Unique SIDs", "share", "Different SIDs over items; 100% by law. Below it, a SID names two items."),
         (
             "raw_collision_rate",
             "Collisions before uniqueness",
