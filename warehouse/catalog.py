@@ -69,8 +69,10 @@ def write_catalog(warehouse: Warehouse) -> Path:
         let_read(connection, warehouse.location)
         connection.execute(f"ATTACH {literal(str(temporary))} AS catalog (STORAGE_VERSION 'v1.0.0')")
         connection.execute("USE catalog")
+        connection.begin()  # one write to disk for all: a second less at a hundred releases
         for statement in script:
             connection.execute(statement)
+        connection.commit()
     with _replacing(text) as temporary:
         temporary.write_text(";\n".join(script) + ";\n", encoding="utf-8")
     for path in (database, text):
