@@ -1,7 +1,7 @@
 """What tokenizers share whose SIDs add up: per level a list of vectors, and a latent that is the sum of one from each.
 
-The base of balanced k-means, product quantization and the index baselines: it checks, stores, decodes and, unless a kind decides
-codes in another way, encodes level by level with the exactly nearest code.
+The base of residual and balanced k-means, product quantization and the index baselines: it checks, stores, decodes and, unless a
+kind decides codes in another way, encodes level by level with the exactly nearest code.
 
 Shape suffixes: N rows, D dimensions of the input, E of the latent space, L levels, K codes of a level.
 """
@@ -111,9 +111,12 @@ class AdditiveTokenizer(Tokenizer):
 
     def _search(self, z_NE: Float32Array, device: str) -> Int32Array:
         """Return codes_NL: level by level the nearest to what is left."""
+        return self._index_on(device).search(z_NE, norms=False)[0]
+
+    def _index_on(self, device: str) -> ResidualIndex:
         if device not in self._indexes:
             self._indexes[device] = ResidualIndex(self._increments, device=device)
-        return self._indexes[device].search(z_NE, norms=False)[0]
+        return self._indexes[device]
 
     def _norms(self, z_NE: Float32Array, codes_NL: Int32Array) -> Float64Array:
         """Return the norms of what the codes leave: float32 steps down to the last level, which is subtracted in float64."""

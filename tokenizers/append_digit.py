@@ -11,15 +11,15 @@ TIGER: Rajput et al. 2023, arXiv 2305.05065, section 3.1. Shape suffixes as in `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array
-from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes
+from sidlake.tokenizers.wrapper import Wrapper, fitted_inner, loaded_inner, named
 
 __all__ = ["AppendDigit", "AppendDigitConfig"]
 
@@ -39,46 +39,30 @@ class AppendDigitConfig:
             raise ValueError(msg)
 
 
-class AppendDigit(Tokenizer):
+class AppendDigit(Wrapper):
     """A tokenizer with one level more: the digit. Make it with `around`."""
 
     kind = "append_digit"
     config_type = AppendDigitConfig
 
     def __init__(self, inner: Tokenizer, config: AppendDigitConfig) -> None:
-        self.inner = inner
-        self.config = config
-        self.ordered = inner.ordered  # the instance's own: the inner tokenizer decides
-        self.encode_needs = inner.encode_needs
+        super().__init__(inner, config)
         self._zeros = np.zeros((config.digits, inner.increments([0] * (len(inner.widths) - 1)).shape[1]), dtype=np.float32)
 
     @classmethod
     def around(cls, inner: Tokenizer, digits: int) -> Self:
         """Return `inner` with a level of `digits` appended."""
-        fields = asdict(inner.config)
-        del fields["device"]
-        return cls(inner, AppendDigitConfig(inner=inner.kind, fields=fields, digits=digits))
+        return cls(inner, AppendDigitConfig(**named(inner), digits=digits))
 
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: AppendDigitConfig, *, facts: ItemFacts | None = None) -> Self:
         """Return the fitted inner tokenizer with its digit."""
-        kind, settings = tokenizer_config(config.inner, config.fields | {"device": config.device})
-        return cls(kind.fit(x_ND, settings, facts=facts), config)
+        return cls(fitted_inner(x_ND, config, facts), config)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Codes per level, the digits last."""
         return (*self.inner.widths, self.config.digits)
-
-    @property
-    def dim(self) -> int:
-        """Dimensions of the input vectors."""
-        return self.inner.dim
-
-    @property
-    def implicit(self) -> bool:
-        """As the inner tokenizer."""
-        return self.inner.implicit
 
     def encode_with_norms(
         self, x_ND: npt.ArrayLike, *, facts: ItemFacts | None = None, device: str = "cpu"
@@ -92,10 +76,6 @@ class AppendDigit(Tokenizer):
         codes = checked_codes(codes_NL, self.widths, depth)
         return self.inner.decode(codes[:, : len(self.inner.widths)], min(codes.shape[1], len(self.inner.widths)))
 
-    def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
-        """Return the inner tokenizer's latents."""
-        return self.inner.latents(x_ND)
-
     def increments(self, prefix: Sequence[int]) -> Float32Array:
         """Return the inner tokenizer's increments, and zeros for the digits."""
         return self._zeros if len(prefix) == len(self.inner.widths) else self.inner.increments(prefix)
@@ -104,12 +84,7 @@ class AppendDigit(Tokenizer):
         """Return the inner codebooks, and for the digits zeros that no row of the fit counts for."""
         return [*self.inner.codebooks(), (self._zeros, np.zeros(self.config.digits, np.int64))]
 
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the inner tokenizer's."""
-        return self.inner.tensors()
-
     @classmethod
     def from_tensors(cls, config: AppendDigitConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Return the tokenizer of which `tensors` came."""
-        kind, settings = tokenizer_config(config.inner, config.fields)
-        return cls(kind.from_tensors(settings, tensors), config)
+        return cls(loaded_inner(config, tensors), config)

@@ -10,7 +10,7 @@ Shape suffixes as in `tokenizer`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from sidlake.tokenizers.append_digit import AppendDigit
 from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array
-from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes
+from sidlake.tokenizers.wrapper import Wrapper, fitted_inner, loaded_inner, named
 
 __all__ = ["Relabelled", "RelabelledConfig", "own_codes"]
 
@@ -35,7 +35,7 @@ class RelabelledConfig:
     device: str = "cpu"
 
 
-class Relabelled(Tokenizer):
+class Relabelled(Wrapper):
     """A tokenizer with a permutation of the codes of each level. Make it with `around`.
 
     Attributes:
@@ -47,11 +47,8 @@ class Relabelled(Tokenizer):
     config_type = RelabelledConfig
 
     def __init__(self, inner: Tokenizer, names: Sequence[npt.NDArray[np.integer[Any]]], config: RelabelledConfig) -> None:
-        self.inner = inner
+        super().__init__(inner, config)
         self.names = tuple(np.ascontiguousarray(level, dtype=np.int32) for level in names)
-        self.config = config
-        self.ordered = inner.ordered  # the instance's own: the inner tokenizer decides
-        self.encode_needs = inner.encode_needs
         wanted = [np.arange(width).tolist() for width in inner.widths]
         if [sorted(level.tolist()) for level in self.names] != wanted:
             shapes = [level.shape for level in self.names]
@@ -62,31 +59,13 @@ class Relabelled(Tokenizer):
     @classmethod
     def around(cls, inner: Tokenizer, names: Sequence[npt.NDArray[np.integer[Any]]]) -> Self:
         """Return `inner` with its codes called by `names`; `ValueError` where they are no permutation of a level's codes."""
-        fields = asdict(inner.config)
-        del fields["device"]
-        return cls(inner, names, RelabelledConfig(inner=inner.kind, fields=fields))
+        return cls(inner, names, RelabelledConfig(**named(inner)))
 
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: RelabelledConfig, *, facts: ItemFacts | None = None) -> Self:
         """Return the fitted inner tokenizer, every code called by its own name."""
-        kind, settings = tokenizer_config(config.inner, config.fields | {"device": config.device})
-        inner = kind.fit(x_ND, settings, facts=facts)
+        inner = fitted_inner(x_ND, config, facts)
         return cls(inner, [np.arange(width) for width in inner.widths], config)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """As the inner tokenizer's."""
-        return self.inner.widths
-
-    @property
-    def dim(self) -> int:
-        """Dimensions of the input vectors."""
-        return self.inner.dim
-
-    @property
-    def implicit(self) -> bool:
-        """As the inner tokenizer."""
-        return self.inner.implicit
 
     def encode_with_norms(
         self, x_ND: npt.ArrayLike, *, facts: ItemFacts | None = None, device: str = "cpu"
@@ -104,10 +83,6 @@ class Relabelled(Tokenizer):
         """Return the inner tokenizer's codes that go by these names, int32 [N, L]."""
         return _mapped(checked_codes(codes_NL, self.widths, None), self._code_of)
 
-    def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
-        """Return the inner tokenizer's latents."""
-        return self.inner.latents(x_ND)
-
     def increments(self, prefix: Sequence[int]) -> Float32Array:
         """Return the inner tokenizer's increments in the order of the names, float32 [K, E]."""
         own = [int(codes_K[name]) for codes_K, name in zip(self._code_of, prefix, strict=False)]
@@ -124,8 +99,7 @@ class Relabelled(Tokenizer):
     @classmethod
     def from_tensors(cls, config: RelabelledConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Return the tokenizer of which `tensors` came."""
-        kind, settings = tokenizer_config(config.inner, config.fields)
-        inner = kind.from_tensors(settings, {name: tensor for name, tensor in tensors.items() if not name.startswith(_TENSOR)})
+        inner = loaded_inner(config, {name: tensor for name, tensor in tensors.items() if not name.startswith(_TENSOR)})
         return cls(inner, [tensors[f"{_TENSOR}{level}"] for level in range(len(inner.widths))], config)
 
 

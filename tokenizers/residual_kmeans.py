@@ -15,17 +15,18 @@ Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.additive import AdditiveTokenizer
 from sidlake.tokenizers.errors import FitError
 from sidlake.tokenizers.kmeans import fit_kmeans, sums_by_code
-from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, ResidualIndex
-from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
+from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
 
@@ -87,45 +88,19 @@ def default_widths(num_items: int) -> tuple[int, int, int]:
     return (width, width, width)
 
 
-class ResidualKMeans(Tokenizer):
-    """Fitted codebooks: `encode` maps vectors to codes, `decode` sums centroids back to vectors.
-
-    Attributes:
-        centroids: One float32 [K, D] array per level.
-        counts: One int64 [K] array per level: rows of the fit that got each code.
-        config: How it was fitted.
-    """
+class ResidualKMeans(AdditiveTokenizer):
+    """Fitted codebooks of one dimension: `encode` maps vectors to codes, `decode` sums centroids back to vectors."""
 
     kind = "residual_kmeans"
     warm_starts = True
     config_type = ResidualKMeansConfig
 
     def __init__(self, centroids: Sequence[Float32Array], counts: Sequence[Int64Array], config: ResidualKMeansConfig) -> None:
-        self.centroids = tuple(np.ascontiguousarray(level, dtype=np.float32) for level in centroids)
-        self.counts = tuple(np.ascontiguousarray(level, dtype=np.int64) for level in counts)
-        self.config = config
-        shapes = [level.shape for level in self.centroids]
-        dim = shapes[0][-1] if shapes else 0
-        if shapes != [(width, dim) for width in config.widths] or [level.shape for level in self.counts] != [
-            (width,) for width in config.widths
-        ]:
-            msg = f"centroids {shapes} and counts {[level.shape for level in self.counts]} do not fit the widths {config.widths}"
+        super().__init__(centroids, counts, config)
+        dims = [level.shape[1] for level in self.centroids]
+        if len(set(dims)) != 1:
+            msg = f"centroids must have one dimension at all levels, got {dims}"
             raise ValueError(msg)
-        if not all(np.isfinite(level).all() for level in self.centroids):
-            msg = "centroids hold NaN or infinity"
-            raise ValueError(msg)
-        self._indexes: dict[str, ResidualIndex] = {}
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Codes per level."""
-        widths: tuple[int, ...] = self.config.widths
-        return widths
-
-    @property
-    def dim(self) -> int:
-        """Dimensions of the vectors."""
-        return int(self.centroids[0].shape[1])
 
     @classmethod
     def fit(
@@ -173,38 +148,6 @@ class ResidualKMeans(Tokenizer):
     def encode(self, x_ND: npt.ArrayLike, *, facts: ItemFacts | None = None, device: str = "cpu") -> Int32Array:
         """Return the codes of `encode_with_norms`, a little sooner."""
         return self._index_on(device).search(checked_rows(x_ND, self.dim), norms=False)[0]
-
-    def _index_on(self, device: str) -> ResidualIndex:
-        if device not in self._indexes:
-            self._indexes[device] = ResidualIndex(self.centroids, device=device)
-        return self._indexes[device]
-
-    def decode(self, codes_NL: npt.ArrayLike, depth: int | None = None) -> Float32Array:
-        """Return x_ND, the sum of each SID's centroids over its first `depth` levels (all, if None), coarse to fine."""
-        codes = checked_codes(codes_NL, self.widths, depth)
-        total = np.zeros((len(codes), self.dim), dtype=np.float32)
-        for level in range(codes.shape[1]):
-            total += self.centroids[level][codes[:, level]]
-        return total
-
-    def increments(self, prefix: Sequence[int]) -> Float32Array:
-        """Return the centroids of the level after `prefix`."""
-        return self.centroids[len(prefix)]
-
-    def codebooks(self) -> list[tuple[Float32Array, Int64Array]]:
-        """Return centroids and counts per level."""
-        return list(zip(self.centroids, self.counts, strict=True))
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return ``centroids.<level>``, then ``counts.<level>``."""
-        centroids: dict[str, npt.NDArray[Any]] = {f"centroids.{level}": values for level, values in enumerate(self.centroids)}
-        return centroids | {f"counts.{level}": values for level, values in enumerate(self.counts)}
-
-    @classmethod
-    def from_tensors(cls, config: ResidualKMeansConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Return the model of which `tensors` came."""
-        levels = range(len(config.widths))
-        return cls([tensors[f"centroids.{i}"] for i in levels], [tensors[f"counts.{i}"] for i in levels], config)
 
 
 def _subtract(x_ND: Float32Array, centroids_KD: Float32Array, codes_N: Int32Array) -> None:
