@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from object_store_sample import served
 from shop_sample import small_shop
 
 from sidlake.pipelines.context import RunContext, new_run_id
@@ -61,3 +62,13 @@ def shop_copy(shop, tmp_path):
 def fresh_shop(tmp_path):
     """A shop that has not run yet, for tests that change it."""
     return Shop(small_shop(tmp_path / "source"), tmp_path / "warehouse")
+
+
+@pytest.fixture(scope="module")
+def object_store(tmp_path_factory):
+    """The environment of processes that use an S3 server on this machine, and this process's own while the module's tests run."""
+    folder = tmp_path_factory.mktemp("store")
+    with served(folder / "server.log") as names, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**names, "SIDLAKE_CACHE": str(folder / "cache")}.items():
+            patch.setenv(name, value)
+        yield names

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import warehouse_sample as sample
-from object_store_sample import served
 
 from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.catalog import query
@@ -44,22 +43,13 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with served(folder / "server.log") as names, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**names, "SIDLAKE_CACHE": str(folder / "cache")}.items():
-            patch.setenv(name, value)
-        yield names
-
-
 @pytest.fixture
-def warehouse(environment, request):
+def warehouse(object_store, request):
     return Warehouse.create_or_open(f"s3://shop/{request.node.name.replace('[', '/').strip(']')}/it's a lake")
 
 
 @pytest.fixture(scope="module")
-def filled(environment):
+def filled(object_store):
     """The sample release, published in the store."""
     made = Warehouse.create_or_open("s3://shop/filled")
     publish(made, sample.draft(sample.write(made)), expected_parent=None)
@@ -139,7 +129,7 @@ def test_a_staged_file_that_breaks_the_contract_is_not_uploaded(warehouse):
 
 
 @pytest.fixture(scope="module")
-def shared(environment):
+def shared(object_store):
     return Warehouse.create_or_open("s3://shop/two machines")
 
 
@@ -289,7 +279,7 @@ def test_a_folder_that_was_not_uploaded_to_its_end_is_not_fetched(warehouse, tmp
     ],
     ids=["no such bucket", "no right", "no key", "no server", "no conditional writes"],
 )
-def test_a_store_that_cannot_be_used_is_refused_within_seconds(environment, monkeypatch, address, changed, told, tmp_path):
+def test_a_store_that_cannot_be_used_is_refused_within_seconds(object_store, monkeypatch, address, changed, told, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))  # no credentials of whoever runs the tests
     for name, value in changed.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)

@@ -6,7 +6,6 @@ import assets_sample
 import numpy as np
 import polars as pl
 import pytest
-from object_store_sample import served
 from typer.testing import CliRunner
 
 from sidlake.assets.launch import launch
@@ -39,17 +38,8 @@ widths = [4, 4, 4]
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with served(folder / "server.log") as names, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**names, "SIDLAKE_CACHE": str(folder / "cache")}.items():
-            patch.setenv(name, value)
-        yield names
-
-
 @pytest.fixture
-def another_machine(environment, tmp_path, monkeypatch):
+def another_machine(object_store, tmp_path, monkeypatch):
     """What is kept on this machine for a warehouse is not there on another."""
     monkeypatch.setenv("SIDLAKE_CACHE", str(tmp_path / "another machine"))
 
@@ -74,7 +64,7 @@ def sids(lake):
 
 
 @pytest.fixture(scope="module")
-def shop(environment, tmp_path_factory):
+def shop(object_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     write_source(folder, 20)
     return folder, run(folder, "s3://shop/tiny", "retrain")
@@ -142,7 +132,7 @@ def test_a_checkpoint_whose_upload_was_cut_short_is_uploaded_by_the_next_run(sho
     lake.location.filesystem.delete_dir(f"{lake.url[5:]}/checkpoints/{folder.name}")
 
 
-def test_an_address_without_a_warehouse_is_named(environment):
+def test_an_address_without_a_warehouse_is_named(object_store):
     done = CliRunner().invoke(app, ["releases", "-w", "s3://shop/no warehouse here"])
     assert done.exit_code == 2
     assert "s3://shop/no warehouse here" in done.stderr

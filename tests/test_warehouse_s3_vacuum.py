@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.fs as pafs
 import pytest
 import warehouse_sample as sample
-from object_store_sample import served
 
 from sidlake.tokenizers.errors import NotFoundError, StorageError
 from sidlake.warehouse import releases as releases_module
@@ -57,16 +56,7 @@ module.vacuum(Warehouse(sys.argv[1]), Retention(keep=1, days=None), grace=timede
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with served(folder / "server.log") as names, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**names, "SIDLAKE_CACHE": str(folder / "cache")}.items():
-            patch.setenv(name, value)
-        yield names
-
-
-@pytest.fixture(scope="module")
-def made(environment):
+def made(object_store):
     """Two releases, of 12 and of 13 items."""
     warehouse = Warehouse.create_or_open("s3://shop/made")
     for count, parent in ((12, None), (13, "r000001")):
