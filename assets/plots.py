@@ -1,13 +1,18 @@
 """Small pictures for an asset's page, drawn without a display and stored inline in its metadata (about 15 kB each)."""
 
+from __future__ import annotations
+
 import base64
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["code_usage"]
 
@@ -17,6 +22,8 @@ def code_usage(title: str, counts: Sequence[npt.NDArray[np.int64]]) -> dg.Metada
 
     `counts` holds one array per level, with one entry per code.
     """
+    from matplotlib.figure import Figure  # takes a second to import, and definitions are loaded by many processes
+
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots(1, len(counts), squeeze=False)[0]
     for level, (axis, counts_K) in enumerate(zip(axes, counts, strict=True)):

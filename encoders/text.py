@@ -14,16 +14,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sidlake.encoders.calibration import Calibration, measure_precision
 from sidlake.encoders.model_folder import BUNDLED_MODEL, folder_digest, resolve_folder
-from sidlake.encoders.text_model import CHARS_PER_TOKEN, Precision, TextModel
 from sidlake.tokenizers.errors import EncoderError
+
+if TYPE_CHECKING:  # torch takes seconds to import: only who embeds pays, not who reads a recipe
+    from sidlake.encoders.calibration import Calibration
+    from sidlake.encoders.text_model import Precision, TextModel
 
 __all__ = ["TextEncoder", "TextEncoderConfig", "calibrate"]
 
@@ -66,6 +67,8 @@ def calibrate(config: TextEncoderConfig) -> Calibration:
 
     Record it once per warehouse and load with ``dataclasses.replace(config, precision=calibration.precision)``.
     """
+    from sidlake.encoders.calibration import measure_precision
+
     return measure_precision(resolve_folder(config.model), device=_device(config), max_length=config.max_length)
 
 
@@ -88,6 +91,8 @@ class TextEncoder:
         Raises:
             EncoderError: the model is missing, damaged, unsafe (pickled weights, foreign code) or of an unsupported kind.
         """
+        from sidlake.encoders.text_model import TextModel
+
         folder, device = resolve_folder(config.model), _device(config)
         precision = calibrate(config).precision if config.precision == "auto" else config.precision
         model = TextModel.load(folder, device=device, max_length=config.max_length, precision=precision)
@@ -127,12 +132,16 @@ class TextEncoder:
 
 def _device(config: TextEncoderConfig) -> str:
     if config.device == "auto":
+        import torch
+
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.device
 
 
 def _encoder_id(model: str, folder: Path, *, max_length: int, precision: Precision) -> str:
     """Return ``text:<name>:<12 hex>:<precision>``; the hash covers the model's files and every setting that changes a vector."""
+    from sidlake.encoders.text_model import CHARS_PER_TOKEN
+
     settings = json.dumps({"max_length": max_length, "chars_per_token": CHARS_PER_TOKEN}, sort_keys=True)
     digest = hashlib.sha256(f"{folder_digest(folder)}\n{settings}".encode()).hexdigest()
     name = Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model

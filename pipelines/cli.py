@@ -69,16 +69,17 @@ def run(
 
     Example: sidlake run retrain --recipe recipes/online_retail.toml
     """
+    if job not in ("refresh", "retrain"):
+        usage(f"unknown job {job!r}; the jobs are refresh and retrain")
+    if override is not None and not override.strip():
+        usage("--override needs a reason, which becomes part of the release")
+
     from sidlake.pipelines.context import RunContext, new_run_id
     from sidlake.pipelines.jobs import run_job
     from sidlake.pipelines.progress import Progress
     from sidlake.pipelines.recipe import load_recipe
     from sidlake.warehouse.tables import Warehouse
 
-    if job not in ("refresh", "retrain"):
-        usage(f"unknown job {job!r}; the jobs are refresh and retrain")
-    if override is not None and not override.strip():
-        usage("--override needs a reason, which becomes part of the release")
     console = Console(stderr=True, soft_wrap=True)
     ctx = RunContext.open(
         Warehouse.create_or_open(warehouse),

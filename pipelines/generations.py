@@ -19,7 +19,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.engine import stage
@@ -81,7 +80,7 @@ def fit_codebooks(ctx: RunContext) -> StepReport:
     if ctx.job == "refresh" or ctx.unchanged("fit", inputs=learns_from, outputs=["codebooks"], config=settings):
         return StepReport(step="fit", skipped=True, details={"generation": ctx.generation})
     items, x_ND = fused_vectors(ctx)
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = config.device if config.device != "auto" else _best_device()
     facts = facts_for_fit(ctx, items, kind.fit_needs | kind.encode_needs)
     settings_of_fit = config.settings(len(x_ND), device=device)
     former_NL = former_codes(ctx, items)
@@ -224,6 +223,12 @@ def _published(ctx: RunContext) -> pa.Table | None:
     ctx.tables["semantic_ids"] = base.tables["semantic_ids"]
     rows = ctx.read("semantic_ids")
     return rows.filter(pc.equal(rows.column("generation"), ctx.generation))
+
+
+def _best_device() -> str:
+    import torch  # takes seconds: only who fits asks
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _next_generation(ctx: RunContext) -> str:

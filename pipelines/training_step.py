@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import torch
 
 from sidlake.pipelines.context import RunContext, StepReport
 from sidlake.pipelines.recipe import digest_of
@@ -39,7 +38,9 @@ def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepR
         if not ctx.warehouse.location.is_kept(folder):  # a run was killed while it uploaded
             ctx.warehouse.keep(folder)
         return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
-    from sidlake.generative.checkpoint import save_checkpoint  # transformers takes 10 s to import: only who trains pays
+    import torch  # with transformers 10 s: only who trains pays
+
+    from sidlake.generative.checkpoint import save_checkpoint
     from sidlake.generative.trainer import train_and_evaluate
 
     tables = {

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 from sidlake.quality.neighbours import ExactSearch, check_vectors, unit_rows
 
@@ -146,7 +145,9 @@ def prefix_spearman(
         cosine_P[start : start + _CHUNK_ROWS] = np.einsum("pd,pd->p", one_PD, other_PD, dtype=np.float64)
     if np.ptp(shared_P) == 0 or np.ptp(cosine_P) == 0:
         return float("nan")
-    return float(scipy.stats.spearmanr(cosine_P, shared_P).statistic)
+    from scipy.stats import spearmanr  # takes a second to import
+
+    return float(spearmanr(cosine_P, shared_P).statistic)
 
 
 def shared_levels(codes_NL: npt.NDArray[np.integer[Any]], pairs_P2: npt.NDArray[np.integer[Any]]) -> Int64Array:

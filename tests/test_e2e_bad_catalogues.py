@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +10,7 @@ import pytest
 from sidlake.pipelines.context import RunContext
 from sidlake.pipelines.jobs import run_job
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.errors import CapacityError, EncoderError, FitError, StorageError
+from sidlake.tokenizers.errors import ArtifactError, CapacityError, EncoderError, FitError, StorageError
 from sidlake.warehouse.releases import current, get, history
 from sidlake.warehouse.tables import Warehouse
 
@@ -113,11 +112,8 @@ def test_a_damaged_codebook_is_found_before_it_is_used(tmp_path):
     path = lake.artifacts_dir / "g0001" / "codebook.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
     pl.DataFrame({"id": ["a", "b"], "name": ["new", "newer"]}).write_parquet(tmp_path / "items.parquet")
-    command = ["run", "refresh", "-r", str(tmp_path / "recipe.toml"), "-w", str(tmp_path / "warehouse")]
-    done = subprocess.run([Path(sys.executable).parent / "sidlake", *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "ArtifactError" in done.stderr
-    assert "codebook.safetensors" in done.stderr
+    with pytest.raises(ArtifactError, match=r"codebook\.safetensors"):
+        run_job(RunContext.open(lake, load_recipe(tmp_path / "recipe.toml"), run_id="after-the-damage", job="refresh"))
     assert len(history(lake)) == 1
 
 

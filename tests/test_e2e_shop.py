@@ -1,6 +1,7 @@
 """The whole path on real transactions, through the command line, as a user types it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from shop_sample import PRECISION, small_shop, write_recipe
 
 from sidlake.pipelines.beam_engine import BeamEngine
+from sidlake.tokenizers.errors import GateFailed, SidlakeError
 from sidlake.warehouse.releases import current, get, history
 from sidlake.warehouse.tables import Warehouse
 
@@ -152,9 +154,8 @@ def test_refresh_before_any_retrain_says_what_to_do(fresh_shop):
 
 def test_refresh_with_another_text_encoder_is_refused(shop_copy):
     write_recipe(shop_copy.recipe.parent, replace={PRECISION: PRECISION + "max_length = 16\n"})
-    done = shop_copy.sidlake("run", "refresh", check=False)
-    assert done.returncode == 1
-    assert "is not the one generation g0001 was made with" in done.stderr
+    with pytest.raises(SidlakeError, match="is not the one generation g0001 was made with"):
+        shop_copy.run("refresh")
     assert len(history(Warehouse(shop_copy.warehouse))) == 1
 
 
@@ -184,10 +185,8 @@ def test_the_order_of_transactions_changes_no_sid(shop, tmp_path):
 
 def test_a_gate_refuses_publication_and_nothing_is_published(fresh_shop):
     write_recipe(fresh_shop.recipe.parent, extra='\n[[gates]]\nmetric = "raw_largest_group"\nmaximum = 0.5\n')
-    done = fresh_shop.sidlake("run", "retrain", check=False)
-    assert done.returncode == 1
-    assert "GateFailed" in done.stderr
-    assert "raw_largest_group" in done.stderr
+    with pytest.raises(GateFailed, match="raw_largest_group"):
+        fresh_shop.run("retrain")
     assert history(Warehouse(fresh_shop.warehouse)) == []
 
 
@@ -212,18 +211,13 @@ def wait_for(process, path, seconds=600):
         time.sleep(0.02)
 
 
-def test_a_second_run_while_one_is_writing_is_refused(fresh_shop):
-    first = start(fresh_shop, "run", "retrain")
-    try:
-        wait_for(first, fresh_shop.warehouse / "delta" / "items")
-        done = fresh_shop.sidlake("run", "retrain", check=False)
-        assert done.returncode == 1
-        assert "WarehouseBusy" in done.stderr
-        assert str(first.pid) in done.stderr
-        assert first.wait(600) == 0
-    finally:
-        first.kill()
-    assert len(history(Warehouse(fresh_shop.warehouse))) == 1
+def test_a_run_while_another_process_is_writing_is_refused_and_names_it(shop_copy):
+    with Warehouse(shop_copy.warehouse).writing("first"):
+        done = shop_copy.sidlake("run", "retrain", check=False)
+    assert done.returncode == 1
+    assert "WarehouseBusy" in done.stderr
+    assert str(os.getpid()) in done.stderr
+    assert len(history(Warehouse(shop_copy.warehouse))) == 1
 
 
 @pytest.mark.slow

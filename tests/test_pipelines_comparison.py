@@ -4,7 +4,9 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from sidlake.pipelines.cli import app
 from sidlake.pipelines.comparison import compare, compare_method, method_paths
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.tokenizers.errors import NotFoundError
@@ -61,7 +63,8 @@ def test_a_method_that_does_not_exist_is_named_with_those_that_do(shop):
 
 
 def test_the_command_line_prints_one_json_value(shop, methods, tmp_path):
-    done = shop.sidlake("compare", str(methods / "plain.toml"), "--json", "-w", str(tmp_path / "lake"))
+    command = ["compare", str(methods / "plain.toml"), "-r", str(shop.recipe), "--json", "-w", str(tmp_path / "lake")]
+    done = CliRunner().invoke(app, command)
     (row,) = json.loads(done.stdout)
     assert (row["method"], row["status"], row["unique_share"]) == ("plain", "ok", 1.0)
 
