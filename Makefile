@@ -56,6 +56,6 @@ report: setup
 	@$(BIN)/sidlake report
 
 clean:
-	rm -rf warehouse/delta warehouse/artifacts warehouse/checkpoints warehouse/runs warehouse/reports warehouse/catalog.duckdb warehouse/catalog.sql warehouse/writer.lock
+	find warehouse -mindepth 1 -maxdepth 1 ! -name '*.py' ! -name py.typed -exec rm -rf {} +
 	rm -rf .venv .typing .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find dagster_home -mindepth 1 ! -name dagster.yaml -delete

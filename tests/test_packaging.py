@@ -18,12 +18,11 @@ def test_no_code_folder_holds_an_init_file():
     assert [str(path) for folder in (*FOLDERS, "tests") for path in (ROOT / folder).rglob("__init__.py")] == []
 
 
-def test_no_folder_of_a_warehouse_is_called_like_a_module(tmp_path):
-    lake = Warehouse.create_or_open(
-        tmp_path
-    )  # the demo's data lie beside the modules of warehouse/, where mypy takes folders first
-    made = {path.name for path in lake.root.iterdir()} | {lake.artifacts_dir.name, lake.checkpoints_dir.name}
-    made |= {Path(lake.table_url("items")).parent.name, lake.staging("run").parent.parent.name}
+def test_no_folder_of_a_warehouse_is_called_like_a_module(shop, tmp_path):
+    lake = Warehouse.create_or_open(tmp_path)
+    made = {path.name for path in shop.warehouse.iterdir()} | {lake.staging("run").parent.parent.name}
+    assert {"artifacts", "checkpoints", "delta", "readers", "reports"} <= made  # after a run, with its reading
+    # the demo's data lie beside the modules of warehouse/, where mypy takes folders first
     assert made & {path.stem for path in (ROOT / "warehouse").glob("*.py")} == set()
 
 
@@ -77,7 +76,9 @@ def test_make_clean_removes_data_and_no_code(tmp_path):
         for p in tmp_path.rglob("*")
         if p.suffix in (".py", ".yaml") or p.name in ("py.typed", "Makefile")
     }
-    (tmp_path / "warehouse" / "delta" / "items").mkdir(parents=True)
+    for folder in ("delta/items", "cache/ingest", "readers"):
+        (tmp_path / "warehouse" / folder).mkdir(parents=True)
+        (tmp_path / "warehouse" / folder / "some.parquet").touch()
     (tmp_path / "warehouse" / "catalog.duckdb").touch()
     (tmp_path / "dagster_home" / "history").mkdir()
     subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)

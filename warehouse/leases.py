@@ -87,7 +87,7 @@ def discard(warehouse: Warehouse, release_ids: Iterable[str]) -> None:
 
 
 def _path(warehouse: Warehouse, release_id: str) -> Path:
-    return warehouse.root / "leases" / f"{release_id}.lock"
+    return warehouse.root / "readers" / f"{release_id}.lock"
 
 
 def _open(path: Path) -> int:
