@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/dagster_home
-export SIDLAKE_WAREHOUSE ?= $(CURDIR)/warehouse
+export SIDLAKE_WAREHOUSE ?= $(CURDIR)/lake
 export SIDLAKE_RECIPE ?= $(CURDIR)/recipes/online_retail.toml
 export TOKENIZERS_PARALLELISM := false
 
@@ -46,7 +46,8 @@ audit: setup
 # mypy cannot follow the editable install's finder: it reads the folders through links named like the packages.
 .typing:
 	@mkdir -p .typing/sidlake
-	@for folder in assets encoders generative pipelines quality tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
+	@for folder in assets cli encoders generative pipelines quality reports tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
+	@ln -sfn ../../sidlake/errors.py .typing/sidlake/errors.py
 
 dev: setup
 	@$(BIN)/sidlake ui
@@ -56,6 +57,5 @@ report: setup
 	@$(BIN)/sidlake report
 
 clean:
-	find warehouse -mindepth 1 -maxdepth 1 ! -name '*.py' ! -name py.typed -exec rm -rf {} +
-	rm -rf .venv .typing .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf lake .venv .typing .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find dagster_home -mindepth 1 ! -name dagster.yaml -delete

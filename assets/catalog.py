@@ -14,7 +14,7 @@ from sidlake.assets.evidence import result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import Settings, SidlakeResource
-from sidlake.pipelines.ingest_step import days_brought, ingest_events, ingest_sources
+from sidlake.pipelines.ingest.step import days_brought, ingest_events, ingest_sources
 
 __all__ = ["catalog", "interactions_for"]
 

@@ -13,9 +13,9 @@ import polars as pl
 
 from sidlake.assets.failures import IO_RETRIES, failing_fast
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.context import RunContext
+from sidlake.errors import LawBroken
+from sidlake.pipelines.run import RunContext
 from sidlake.quality.gates import remedy_for
-from sidlake.tokenizers.errors import LawBroken
 from sidlake.warehouse.laws import REQUIRED, verify
 from sidlake.warehouse.releases import history
 

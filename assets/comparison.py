@@ -15,7 +15,7 @@ from sidlake.assets.evidence import as_metadata
 from sidlake.assets.failures import IO_RETRIES, failing_fast
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import Settings, SidlakeResource
-from sidlake.pipelines.comparison import compare_method, method_paths
+from sidlake.pipelines.compare import compare_method, method_paths
 from sidlake.pipelines.progress import Progress
 
 __all__ = ["comparisons_for"]

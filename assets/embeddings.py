@@ -8,9 +8,9 @@ from sidlake.assets.evidence import result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.embeddings import embed_behaviour, embed_text, fuse
-from sidlake.pipelines.modalities import embed_image, embed_precomputed
+from sidlake.pipelines.embed.image import embed_image, embed_precomputed
+from sidlake.pipelines.fuse import embed_behaviour, embed_text, fuse
+from sidlake.pipelines.run import RunContext
 
 __all__ = ["behaviour_embeddings", "fused_embeddings", "image_embeddings", "precomputed_embeddings", "text_embeddings"]
 

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
-from sidlake.pipelines.context import RunContext, StepReport
+from sidlake.pipelines.run import RunContext, StepReport
 
 __all__ = ["MetadataMap", "as_metadata", "column_schema", "preview", "report_metadata", "result_of", "table_metadata"]
 

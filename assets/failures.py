@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from sidlake.tokenizers.errors import SidlakeError, StorageError, WarehouseBusy
+from sidlake.errors import SidlakeError, StorageError, WarehouseBusy
 
 __all__ = ["IO_RETRIES", "failing_fast"]
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from sidlake.assets.definitions import defs
 from sidlake.assets.resources import OVERRIDE_TAG, SidlakeResource, dagster_home, settings_from
+from sidlake.cli.tour import print_tour
+from sidlake.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.tour import print_tour
-from sidlake.tokenizers.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["launch", "main"]

@@ -1,6 +1,6 @@
 """What every asset says of itself: who owns it, and which version of the code writes it."""
 
-from sidlake.pipelines.context import STEP_VERSION
+from sidlake.pipelines.run import STEP_VERSION
 
 __all__ = ["CODE_VERSION", "OWNERS"]
 

@@ -8,8 +8,8 @@ from sidlake.assets.evidence import MetadataMap, as_metadata, result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.checks import check_quality
-from sidlake.pipelines.context import RunContext
+from sidlake.pipelines.check import check_quality
+from sidlake.pipelines.run import RunContext
 
 __all__ = ["sid_quality"]
 

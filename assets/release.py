@@ -8,7 +8,7 @@ from sidlake.assets.evidence import as_metadata, column_schema, preview, report_
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.publication import release as publish_release
+from sidlake.pipelines.release import release as publish_release
 from sidlake.warehouse.releases import get
 
 __all__ = ["release"]

@@ -9,7 +9,7 @@ from sidlake.assets.evidence import as_metadata
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.report_step import write_quality_report
+from sidlake.pipelines.report import write_quality_report
 from sidlake.warehouse.releases import get
 
 __all__ = ["quality_report"]

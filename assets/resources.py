@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from pydantic import Field, PrivateAttr
 from rich.console import Console
 
 from sidlake.assets.failures import failing_fast
-from sidlake.pipelines.context import Job, RunContext, StepReport
-from sidlake.pipelines.engine import Engine, LocalEngine
-from sidlake.pipelines.jobs import JOBS, Step, describe, run_step
+from sidlake.errors import NotFoundError, RecipeError
+from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, load_recipe
-from sidlake.tokenizers.errors import NotFoundError, RecipeError
+from sidlake.pipelines.run import Job, RunContext, StepReport
+from sidlake.pipelines.steps import JOBS, Step, describe, run_step
+from sidlake.warehouse.places.location import default_warehouse
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["JOB_TAG", "OVERRIDE_TAG", "REASON_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
@@ -53,7 +54,7 @@ class Settings:
         first_day: day of the first partition of `interactions`, YYYY-MM-DD; earlier days are ingested, but not shown.
     """
 
-    warehouse: str = "warehouse"
+    warehouse: str = field(default_factory=lambda: str(default_warehouse()))
     recipe: str = "recipes/online_retail.toml"
     engine: str = "local"
     schedules: str = "off"
@@ -166,7 +167,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         if self.engine != "beam":
             msg = f"unknown engine {self.engine!r}; the engines are local and beam"
             raise RecipeError(msg, engine=self.engine)
-        from sidlake.pipelines.beam_engine import BeamEngine  # Beam takes seconds to import and is an extra
+        from sidlake.pipelines.beam import BeamEngine  # Beam takes seconds to import and is an extra
 
         return BeamEngine()
 

@@ -11,8 +11,8 @@ from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.plots import code_usage
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.generations import assign, fit_codebooks
+from sidlake.pipelines.assign import assign, fit_codebooks
+from sidlake.pipelines.run import RunContext
 
 __all__ = ["codebooks", "semantic_ids"]
 

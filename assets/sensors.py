@@ -9,10 +9,10 @@ import dagster as dg
 
 from sidlake.assets.jobs import refresh, retrain
 from sidlake.assets.resources import REASON_TAG, Settings, SidlakeResource
+from sidlake.errors import SourceError
 from sidlake.pipelines.drift import drift_reasons
+from sidlake.pipelines.ingest.sources import source_files
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
-from sidlake.pipelines.sources import source_files
-from sidlake.tokenizers.errors import SourceError
 from sidlake.warehouse.releases import current, history
 
 __all__ = ["drift_sensor_for", "source_sensor_for"]

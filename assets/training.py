@@ -9,8 +9,8 @@ from sidlake.assets.evidence import MetadataMap, as_metadata, column_schema, pre
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.training_step import train_recommender
+from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.train import train_recommender
 from sidlake.warehouse.releases import get
 
 __all__ = ["recommender"]

@@ -23,7 +23,7 @@ from machine import in_turns, machine, ratio
 from sentence_transformers import SentenceTransformer
 
 from sidlake.encoders.model_folder import resolve_folder
-from sidlake.encoders.text import TextEncoder, TextEncoderConfig
+from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig
 
 SHOP = Path(__file__).resolve().parent.parent / "data" / "online_retail.parquet"
 SAME = 0.9999

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sidlake.encoders.fusion import Fusion, FusionConfig
-from sidlake.encoders.image import ImageEncoder, ImageEncoderConfig
-from sidlake.encoders.text import TextEncoder, TextEncoderConfig
+from sidlake.encoders.fusion.fusion import Fusion, FusionConfig
+from sidlake.encoders.image.encoder import ImageEncoder, ImageEncoderConfig
+from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
-from sidlake.tokenizers.uniqueness import make_unique
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+from sidlake.tokenizers.uniqueness.strategies import make_unique
 
 EMOJI = Path(__file__).parent.parent / "data" / "emoji.parquet"
 FUSED = {"pictures": [("image", 1.0, 64)], "text": [("text", 1.0, 64)], "both": [("text", 1.0, 64), ("image", 0.7, 64)]}

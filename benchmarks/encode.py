@@ -18,9 +18,9 @@ import numpy as np
 import torch  # loaded, so that both sides run their fastest product
 from machine import in_turns, machine, ratio
 
-from sidlake.tokenizers.additive import code_means
-from sidlake.tokenizers.nearest import nearest_codes
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.numeric.nearest import nearest_codes
+from sidlake.tokenizers.quantizers.additive import code_means
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 
 SEED = 20_261_121
 EQUAL = 0.9999

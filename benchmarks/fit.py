@@ -20,7 +20,7 @@ import torch  # noqa: F401  loaded, so that both sides run their fastest product
 from encode import SEED, vectors
 from machine import in_turns, machine, ratio
 
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 
 DIM, WIDTH, LEVELS, ITERATIONS = 384, 256, 3, 20
 WORST = 1.005

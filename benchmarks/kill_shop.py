@@ -27,15 +27,18 @@ from PIL import Image
 
 import sidlake.generative.checkpoint
 import sidlake.generative.trainer
-import sidlake.pipelines.report_file  # noqa: F401  loaded here, once, for all that is forked
-from sidlake.pipelines import cli, jobs, publication
-from sidlake.pipelines.context import new_run_id
-from sidlake.pipelines.embeddings import _text_encoder
+import sidlake.reports.files  # noqa: F401  loaded here, once, for all that is forked
+from sidlake.cli import app as cli
+from sidlake.errors import LawBroken
+from sidlake.pipelines import release as publication
+from sidlake.pipelines import steps as jobs
+from sidlake.pipelines.fuse import _text_encoder
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.errors import LawBroken
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
-from sidlake.warehouse import catalog, content, laws, releases, vacuum
+from sidlake.pipelines.run import new_run_id
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.warehouse import catalog, content, laws, releases
 from sidlake.warehouse.file_digests import check_files
+from sidlake.warehouse.keep import vacuum
 from sidlake.warehouse.tables import Warehouse
 
 TRANSACTIONS = Path(__file__).resolve().parent.parent / "data" / "online_retail.parquet"

@@ -31,17 +31,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import machine
 
-from sidlake.quality.approximate import IVF, ApproximateSearch, recall
-from sidlake.quality.categories import category_match
-from sidlake.quality.churn import ChurnCounter, CodeOverlap
-from sidlake.quality.code_use import CodeCounter
-from sidlake.quality.consecutive import consecutive_share
-from sidlake.quality.fidelity import ReconstructionError
-from sidlake.quality.hit_rate import embedding_hit_rate
-from sidlake.quality.neighbourhoods import near_pairs, neighbourhood_preservation, prefix_spearman, random_pairs
-from sidlake.quality.neighbours import ExactSearch
-from sidlake.quality.sessions import Sessions
-from sidlake.quality.uniqueness_cost import uniqueness_cost
+from sidlake.quality.metrics.approximate import IVF, ApproximateSearch, recall
+from sidlake.quality.metrics.categories import category_match
+from sidlake.quality.metrics.churn import ChurnCounter, CodeOverlap
+from sidlake.quality.metrics.code_use import CodeCounter
+from sidlake.quality.metrics.consecutive import consecutive_share
+from sidlake.quality.metrics.fidelity import ReconstructionError
+from sidlake.quality.metrics.hit_rate import embedding_hit_rate
+from sidlake.quality.metrics.neighbourhoods import near_pairs, neighbourhood_preservation, prefix_spearman, random_pairs
+from sidlake.quality.metrics.neighbours import ExactSearch
+from sidlake.quality.metrics.sessions import Sessions
+from sidlake.quality.metrics.uniqueness_cost import uniqueness_cost
 
 WIDTH = 256
 BATCH = 2**19

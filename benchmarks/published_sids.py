@@ -27,21 +27,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sidlake.pipelines.comparison import comparison_folder, method_paths
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.embeddings import EMBEDDING_STEPS
-from sidlake.pipelines.generations import assign, fit_codebooks, fused_vectors
-from sidlake.pipelines.imported import assignment_of_table
-from sidlake.pipelines.ingest_step import ingest_sources
-from sidlake.pipelines.jobs import run_step
+from sidlake.pipelines.assign import assign, fit_codebooks, fused_vectors
+from sidlake.pipelines.compare import comparison_folder, method_paths
+from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events
+from sidlake.pipelines.fuse import EMBEDDING_STEPS
+from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.split import hit_rate_sessions, ordered_events
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import run_step
 from sidlake.quality.assignment import Assignment, ends_in_deduplication
-from sidlake.quality.collision import collision_stats, gini, group_sizes
-from sidlake.quality.hit_rate import EmbeddingHitRate, embedding_hit_rate
-from sidlake.quality.refit import held_out_error, refit_codebooks
-from sidlake.quality.sessions import Sessions
-from sidlake.quality.utilisation import level_usage
+from sidlake.quality.imported import assignment_of_table
+from sidlake.quality.metrics.collision import collision_stats, gini, group_sizes
+from sidlake.quality.metrics.hit_rate import EmbeddingHitRate, embedding_hit_rate
+from sidlake.quality.metrics.refit import held_out_error, refit_codebooks
+from sidlake.quality.metrics.sessions import Sessions
+from sidlake.quality.metrics.utilisation import level_usage
 from sidlake.warehouse.tables import Warehouse
 
 ROOT = Path(__file__).resolve().parent.parent

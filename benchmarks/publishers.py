@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import warehouse_sample as sample
 
-from sidlake.tokenizers.errors import ReleaseConflict, SidlakeError, WarehouseBusy
+from sidlake.errors import ReleaseConflict, SidlakeError, WarehouseBusy
 from sidlake.warehouse.releases import content_hash, current, history, publish
 from sidlake.warehouse.tables import Warehouse
 

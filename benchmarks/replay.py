@@ -23,9 +23,9 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from sidlake.pipelines.context import Job, RunContext, StepReport, new_run_id
-from sidlake.pipelines.jobs import JOBS, run_step
 from sidlake.pipelines.recipe import Recipe, load_recipe
+from sidlake.pipelines.run import Job, RunContext, StepReport, new_run_id
+from sidlake.pipelines.steps import JOBS, run_step
 from sidlake.warehouse.releases import Release, current
 from sidlake.warehouse.tables import Warehouse
 

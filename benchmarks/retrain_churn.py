@@ -29,22 +29,22 @@ import numpy.typing as npt
 import polars as pl
 from machine import machine
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.embeddings import EMBEDDING_STEPS
-from sidlake.pipelines.generations import fused_vectors
-from sidlake.pipelines.ingest_step import ingest_sources
+from sidlake.pipelines.assign import fused_vectors
+from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events
+from sidlake.pipelines.fuse import EMBEDDING_STEPS
+from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.split import hit_rate_sessions, ordered_events
-from sidlake.quality.fidelity import relative_reconstruction_error
-from sidlake.quality.hit_rate import embedding_hit_rate
-from sidlake.quality.sessions import Sessions
-from sidlake.tokenizers.generation_alignment import align_codes
+from sidlake.pipelines.run import RunContext
+from sidlake.quality.metrics.fidelity import relative_reconstruction_error
+from sidlake.quality.metrics.hit_rate import embedding_hit_rate
+from sidlake.quality.metrics.sessions import Sessions
+from sidlake.tokenizers.generations.alignment import align_codes
+from sidlake.tokenizers.generations.relabelled import Relabelled
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.kmeans import fit_kmeans
-from sidlake.tokenizers.relabelled import Relabelled
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
+from sidlake.tokenizers.numeric.kmeans import fit_kmeans
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig, default_widths
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer
-from sidlake.tokenizers.uniqueness import make_unique
+from sidlake.tokenizers.uniqueness.strategies import make_unique
 from sidlake.warehouse.tables import Warehouse
 
 ROOT = Path(__file__).parent.parent

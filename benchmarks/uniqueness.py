@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from sidlake.tokenizers.collisions import Assignment, assign_unique
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.uniqueness.reassign import Assignment, assign_unique
 
 SIZES = (200_000, 2_000_000)
 NUM_CLUSTERS = 2_000

@@ -14,7 +14,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from sidlake.tokenizers.errors import EncoderError
+from sidlake.errors import EncoderError
 
 __all__ = ["BUNDLED_MODEL", "check_folder", "folder_digest", "resolve_folder"]
 

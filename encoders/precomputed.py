@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sidlake.tokenizers.errors import EncoderError
+from sidlake.errors import EncoderError
 
 __all__ = ["PrecomputedConfig", "PrecomputedVectors", "load_precomputed", "precomputed_id"]
 

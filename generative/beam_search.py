@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sidlake.errors import ContractError
 from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.model import GenerativeModel
-from sidlake.tokenizers.errors import ContractError
 from sidlake.tokenizers.trie import Trie
 
 __all__ = ["TrieTensors", "recommend"]

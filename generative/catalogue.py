@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sidlake.tokenizers.errors import ContractError
+from sidlake.errors import ContractError
 
 __all__ = ["BOS", "PAD", "ItemCatalogue", "TokenSpace"]
 

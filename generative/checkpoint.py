@@ -20,10 +20,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
+from sidlake.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 from sidlake.generative.catalogue import TokenSpace
 from sidlake.generative.config import GenerativeConfig
 from sidlake.generative.model import GenerativeModel
-from sidlake.tokenizers.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 
 __all__ = ["CheckpointInfo", "load_checkpoint", "read_checkpoint_info", "save_checkpoint"]
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sidlake.errors import ContractError
 from sidlake.generative.catalogue import ItemCatalogue
-from sidlake.tokenizers.errors import ContractError
 
 __all__ = ["Batch", "BatchState", "Histories", "SequenceReader", "TrainingBatches"]
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from sidlake.errors import ContractError
 from sidlake.generative.baselines import Baseline, ItemToItem, MostPopular, top_items
 from sidlake.generative.beam_search import TrieTensors, recommend
 from sidlake.generative.catalogue import ItemCatalogue
@@ -26,7 +27,6 @@ from sidlake.generative.evaluation import ndcg_at_k, ranks_of, recall_at_k
 from sidlake.generative.model import GenerativeModel
 from sidlake.generative.sequences import Histories, SequenceReader
 from sidlake.generative.training import Progress, train
-from sidlake.tokenizers.errors import ContractError
 from sidlake.tokenizers.trie import Trie
 
 __all__ = ["MetricRow", "RecommendationRow", "TrainerResult", "train_and_evaluate"]

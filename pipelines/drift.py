@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from sidlake.pipelines.drift_config import DriftConfig
+from sidlake.pipelines.settings.drift import DriftConfig
 from sidlake.warehouse.releases import Release
 from sidlake.warehouse.tables import Warehouse
 

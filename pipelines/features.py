@@ -10,12 +10,12 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
-from sidlake.pipelines.context import STEP_VERSION, RunContext, StepReport
+from sidlake.pipelines.fit_inputs.split import ordered_events, user_sequences
 from sidlake.pipelines.recipe import digest_of
-from sidlake.pipelines.split import ordered_events, user_sequences
-from sidlake.pipelines.vectors import as_codes
+from sidlake.pipelines.run import STEP_VERSION, RunContext, StepReport
 from sidlake.tokenizers.trie import build_trie
 from sidlake.warehouse.contracts import conform
+from sidlake.warehouse.embeddings import as_codes
 
 __all__ = ["build_sequences", "build_sid_trie"]
 

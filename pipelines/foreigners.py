@@ -18,10 +18,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.modalities import encoders_of
-from sidlake.pipelines.vectors import BY_ITEM, matrix_for
-from sidlake.quality.hit_rate import wilson_interval
+from sidlake.pipelines.embed.image import encoders_of
+from sidlake.pipelines.run import RunContext
+from sidlake.quality.metrics.hit_rate import wilson_interval
+from sidlake.warehouse.embeddings import BY_ITEM, matrix_for
 
 __all__ = ["far_from", "foreign_items", "least_share_far"]
 

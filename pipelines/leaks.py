@@ -17,11 +17,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlake.encoders.fusion_config import PAIR_KINDS
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.parsing import parse_dataclass
+from sidlake.encoders.fusion.config import PAIR_KINDS
+from sidlake.pipelines.fit_inputs.split import ordered_events, training_events
 from sidlake.pipelines.recipe import SplitConfig
-from sidlake.pipelines.split import ordered_events, training_events
+from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.settings.parsing import parse_dataclass
 from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.warehouse.releases import history
 

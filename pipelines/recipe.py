@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sidlake.errors import RecipeError
 from sidlake.generative.config import GenerativeConfig
-from sidlake.pipelines.drift_config import DriftConfig, RetirementConfig
-from sidlake.pipelines.encoders_config import EncodersConfig, Modality
-from sidlake.pipelines.parsing import parse_dataclass
+from sidlake.pipelines.settings.drift import DriftConfig, RetirementConfig
+from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
+from sidlake.pipelines.settings.parsing import parse_dataclass
 from sidlake.quality.gates import Gate
-from sidlake.tokenizers.errors import RecipeError
+from sidlake.tokenizers.quantizers.residual_kmeans import default_widths
 from sidlake.tokenizers.registry import KINDS, tokenizer_class
-from sidlake.tokenizers.residual_kmeans import default_widths
 
 __all__ = [
     "Column",
@@ -198,7 +198,7 @@ class TokenizerConfig:
         widths: codes per level; without them they follow the number of items (`residual_kmeans.default_widths`).
         max_fit_rows: items to fit on at most; above it a seeded sample.
         options: the kind's own settings: the other fields of its config class.
-        uniqueness: strategy of `sidlake.tokenizers.uniqueness`; ``none`` leaves collisions and cannot be published.
+        uniqueness: strategy of `sidlake.tokenizers.uniqueness.strategies`; ``none`` leaves collisions and cannot be published.
         digits: width of the level that ``append`` adds.
         align: name the codes of a new generation so that as many items as possible keep theirs.
         warm_start: start the fit of a new generation from the SIDs of the one before; the first one starts cold.

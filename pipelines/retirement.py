@@ -20,14 +20,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.item_evidence import BY
+from sidlake.errors import ContractError
+from sidlake.pipelines.ingest.item_evidence import BY
 from sidlake.pipelines.recipe import Recipe
-from sidlake.pipelines.vectors import as_codes
-from sidlake.tokenizers.errors import ContractError
+from sidlake.pipelines.run import RunContext
 from sidlake.warehouse.contracts import CONTRACTS, conform
+from sidlake.warehouse.embeddings import as_codes
+from sidlake.warehouse.keep.retention import Retention, live_releases
 from sidlake.warehouse.releases import get
-from sidlake.warehouse.retention import Retention, live_releases
 
 __all__ = ["held", "quiet_items", "retired_rows", "returned_rows", "write_retired"]
 

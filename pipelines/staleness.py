@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.facts import facts_of_rows, with_facts
-from sidlake.pipelines.vectors import as_codes
+from sidlake.pipelines.fit_inputs.item_facts import facts_of_rows, with_facts
+from sidlake.pipelines.run import RunContext
 from sidlake.quality.gates import Metric
 from sidlake.tokenizers.tokenizer import Tokenizer
+from sidlake.warehouse.embeddings import as_codes
 
 __all__ = ["staleness", "staleness_metrics"]
 

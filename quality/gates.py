@@ -20,7 +20,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from sidlake.tokenizers.errors import GateFailed
+from sidlake.errors import GateFailed
 
 __all__ = [
     "MANDATORY",

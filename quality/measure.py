@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidlake.quality.categories import category_match
-from sidlake.quality.churn import churn
-from sidlake.quality.code_use import CodeUse, code_use
-from sidlake.quality.consecutive import consecutive_pairs, consecutive_share
-from sidlake.quality.fidelity import ReconstructionError
 from sidlake.quality.gates import Metric
-from sidlake.quality.hit_rate import SessionHits, hit_rate_of, session_hits
-from sidlake.quality.hit_rate_detail import bootstrap_interval, hit_rate_by_popularity, popularity
-from sidlake.quality.neighbourhoods import near_pairs, neighbourhood_preservation, prefix_spearman, random_pairs
-from sidlake.quality.neighbours import ExactSearch
-from sidlake.quality.sessions import Sessions
-from sidlake.quality.uniqueness_cost import uniqueness_cost
-from sidlake.quality.utilisation import level_usage
+from sidlake.quality.metrics.categories import category_match
+from sidlake.quality.metrics.churn import churn
+from sidlake.quality.metrics.code_use import CodeUse, code_use
+from sidlake.quality.metrics.consecutive import consecutive_pairs, consecutive_share
+from sidlake.quality.metrics.fidelity import ReconstructionError
+from sidlake.quality.metrics.hit_rate import SessionHits, hit_rate_of, session_hits
+from sidlake.quality.metrics.hit_rate_detail import bootstrap_interval, hit_rate_by_popularity, popularity
+from sidlake.quality.metrics.neighbourhoods import near_pairs, neighbourhood_preservation, prefix_spearman, random_pairs
+from sidlake.quality.metrics.neighbours import ExactSearch
+from sidlake.quality.metrics.sessions import Sessions
+from sidlake.quality.metrics.uniqueness_cost import uniqueness_cost
+from sidlake.quality.metrics.utilisation import level_usage
 
 __all__ = ["Decode", "Former", "ToInputSpace", "measure"]
 

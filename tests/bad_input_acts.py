@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import warehouse_sample as sample
 
+from sidlake.cli import app as cli
 from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed
-from sidlake.pipelines import cli
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.ingest import ingest
+from sidlake.errors import SidlakeError
+from sidlake.pipelines.ingest.reading import ingest
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.codebook import load_codebook
-from sidlake.tokenizers.errors import SidlakeError
+from sidlake.pipelines.run import RunContext
+from sidlake.tokenizers.artifact import load_codebook
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.releases import get, publish
 from sidlake.warehouse.tables import Warehouse

@@ -45,8 +45,8 @@ from bad_input_acts import (
     verified,
 )
 
+from sidlake.errors import SidlakeError
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.errors import SidlakeError
 from sidlake.warehouse import catalog
 from sidlake.warehouse.releases import rollback
 from sidlake.warehouse.tables import Warehouse

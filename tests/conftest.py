@@ -11,9 +11,9 @@ import pytest
 from object_store_sample import served
 from shop_sample import small_shop
 
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.jobs import run_job
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.tables import Warehouse
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sidlake.encoders.fusion import Fusion, FusionConfig
-from sidlake.encoders.fusion_config import FuseConfig
+from sidlake.encoders.fusion.config import FuseConfig
+from sidlake.encoders.fusion.fusion import Fusion, FusionConfig
 
 NUM_ROWS = 700
 KINDS = ["concat", "plain", "rank", "pca", "cca", "align", "contrastive", "neighbours"]

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from sidlake.tokenizers.codebook import codebook_hash, load_codebook, save_codebook
+from sidlake.tokenizers.artifact import codebook_hash, load_codebook, save_codebook
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts
@@ -57,7 +57,7 @@ def fitted(kind, x=None, **changes):
 
 LOAD = """
 import sys, numpy as np
-from sidlake.tokenizers.codebook import load_codebook, codebook_hash
+from sidlake.tokenizers.artifact import load_codebook, codebook_hash
 model = load_codebook(sys.argv[1])
 codes, norms = model.encode_with_norms(np.load(sys.argv[2])[::-1])
 np.savez(sys.argv[3], codes=codes[::-1], norms=norms[::-1], decoded=model.decode(codes)[::-1])

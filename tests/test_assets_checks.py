@@ -12,8 +12,8 @@ import pytest
 
 from sidlake.assets import checks
 from sidlake.assets.resources import OVERRIDE_TAG
-from sidlake.pipelines.context import RunContext
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import RunContext
 from sidlake.warehouse import laws
 from sidlake.warehouse.releases import publish
 

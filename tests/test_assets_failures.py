@@ -3,9 +3,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from sidlake import errors
 from sidlake.assets.failures import failing_fast
-from sidlake.tokenizers import errors
-from sidlake.tokenizers.errors import CapacityError, SidlakeError, StorageError, WarehouseBusy
+from sidlake.errors import CapacityError, SidlakeError, StorageError, WarehouseBusy
 
 TRANSIENT = {StorageError, WarehouseBusy}
 DATA_ERRORS = sorted(

@@ -9,15 +9,15 @@ import pytest
 
 from sidlake.assets.catalog import catalog
 from sidlake.assets.resources import JOB_TAG, Settings, SidlakeResource, settings_from
-from sidlake.pipelines.context import StepReport
-from sidlake.tokenizers.errors import StorageError, WarehouseBusy
+from sidlake.errors import StorageError, WarehouseBusy
+from sidlake.pipelines.run import StepReport
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 
 
 def test_without_variables_the_settings_are_the_repository_s_own():
     settings = settings_from({})
-    assert (settings.warehouse, settings.recipe, settings.schedules) == ("warehouse", "recipes/online_retail.toml", "off")
+    assert (settings.warehouse, settings.recipe, settings.schedules) == ("lake", "recipes/online_retail.toml", "off")
 
 
 def test_each_setting_is_read_from_its_variable():
@@ -27,7 +27,7 @@ def test_each_setting_is_read_from_its_variable():
 
 
 def test_an_empty_variable_is_an_unset_one():
-    assert settings_from({"SIDLAKE_WAREHOUSE": ""}).warehouse == "warehouse"
+    assert settings_from({"SIDLAKE_WAREHOUSE": ""}).warehouse == "lake"
 
 
 @pytest.mark.parametrize("name", ["SIDLAKE_SCHEDULES", "SIDLAKE_ENGINE"])

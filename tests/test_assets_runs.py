@@ -17,10 +17,10 @@ import pytest
 from sidlake.assets import checks
 from sidlake.assets.definitions import defs
 from sidlake.assets.launch import _PROCESS_TAG, _process, launch, main
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.publication import release as publish_step
+from sidlake.errors import ReleaseConflict
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.errors import ReleaseConflict
+from sidlake.pipelines.release import release as publish_step
+from sidlake.pipelines.run import RunContext
 from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 

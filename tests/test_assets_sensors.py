@@ -11,7 +11,7 @@ import pytest
 from sidlake.assets.resources import REASON_TAG, Settings
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
 from sidlake.pipelines.drift import signals
-from sidlake.pipelines.drift_config import DriftConfig
+from sidlake.pipelines.settings.drift import DriftConfig
 from sidlake.warehouse.releases import publish
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidlake.quality.assignment import Assignment
-from sidlake.quality.hit_rate import embedding_hit_rate
-from sidlake.quality.sessions import Sessions
+from sidlake.quality.metrics.hit_rate import embedding_hit_rate
+from sidlake.quality.metrics.sessions import Sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "benchmarks" / "published_sids.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sidlake.quality.sessions import Sessions
+from sidlake.quality.metrics.sessions import Sessions
 
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "retrain_churn.py"
 

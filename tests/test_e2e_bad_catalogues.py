@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.jobs import run_job
+from sidlake.errors import ArtifactError, CapacityError, EncoderError, FitError, StorageError
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.tokenizers.errors import ArtifactError, CapacityError, EncoderError, FitError, StorageError
+from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.releases import current, get, history
 from sidlake.warehouse.tables import Warehouse
 

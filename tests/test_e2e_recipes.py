@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.jobs import run_job
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.tables import Warehouse
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from sidlake.pipelines.context import RunContext
-from sidlake.pipelines.jobs import run_job
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.releases import get
 from sidlake.warehouse.tables import Warehouse
 

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from shop_sample import PRECISION, small_shop, write_recipe
 
-from sidlake.pipelines.beam_engine import BeamEngine
-from sidlake.tokenizers.errors import GateFailed, SidlakeError
+from sidlake.errors import GateFailed, SidlakeError
+from sidlake.pipelines.beam import BeamEngine
 from sidlake.warehouse.releases import current, get, history
 from sidlake.warehouse.tables import Warehouse
 

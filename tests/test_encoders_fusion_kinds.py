@@ -17,9 +17,9 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 
-from sidlake.encoders.fusion import Fusion, FusionConfig
-from sidlake.encoders.fusion_config import FuseConfig
-from sidlake.tokenizers.errors import ArtifactError, EncoderError
+from sidlake.encoders.fusion.config import FuseConfig
+from sidlake.encoders.fusion.fusion import Fusion, FusionConfig
+from sidlake.errors import ArtifactError, EncoderError
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_order_of_pairs_and_of_the_items_in_a_pair_changes_no_bit(fitted, kind):
 READ = """
 import hashlib, sys, numpy as np
 from pathlib import Path
-from sidlake.encoders.fusion import Fusion
+from sidlake.encoders.fusion.fusion import Fusion
 fusion = Fusion.load(Path(sys.argv[1]) / "fusion.safetensors")
 data = np.load(Path(sys.argv[1]) / "data.npz")
 vectors = {name: data[name] for name in ("text", "behaviour")}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from fusion_sample import NUM_ROWS, WEIGHTS, config_of, fit, modalities
 
-from sidlake.encoders.fusion import Fusion, FusionConfig
-from sidlake.encoders.fusion_config import FuseConfig
-from sidlake.tokenizers.errors import EncoderError
+from sidlake.encoders.fusion.config import FuseConfig
+from sidlake.encoders.fusion.fusion import Fusion, FusionConfig
+from sidlake.errors import EncoderError
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidlake.encoders.packed_attention import packed_attention
-from sidlake.encoders.packed_batches import Run, packed_batches
-from sidlake.encoders.text import TextEncoder, TextEncoderConfig
+from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig
+from sidlake.encoders.text.packed_attention import packed_attention
+from sidlake.encoders.text.packed_batches import Run, packed_batches
 
 
 @given(st.lists(st.integers(1, 40), max_size=80), st.integers(40, 90))

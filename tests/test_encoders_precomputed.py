@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed, precomputed_id
-from sidlake.tokenizers.errors import EncoderError
+from sidlake.errors import EncoderError
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 

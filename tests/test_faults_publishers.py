@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import warehouse_sample as sample
 
-from sidlake.tokenizers.errors import ReleaseConflict
+from sidlake.errors import ReleaseConflict
 from sidlake.warehouse import tables
 from sidlake.warehouse.releases import publish
 from sidlake.warehouse.tables import Warehouse

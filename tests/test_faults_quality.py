@@ -11,19 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 from shop_sample import TRANSACTIONS, write_recipe
 
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.embeddings import embed_text
-from sidlake.pipelines.generations import assign, fit_codebooks
-from sidlake.pipelines.jobs import JOBS, run_step
-from sidlake.pipelines.publication import release
+from sidlake.errors import GateFailed, LawBroken
+from sidlake.pipelines.assign import assign, fit_codebooks
+from sidlake.pipelines.fuse import embed_text
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.release_check import check_release
-from sidlake.pipelines.stored_codes import ONE_VECTOR, SAME_DISTANCE
-from sidlake.pipelines.training_step import train_recommender
-from sidlake.pipelines.vectors import as_lists, as_matrix
-from sidlake.tokenizers.codebook import load_codebook, save_codebook
-from sidlake.tokenizers.errors import GateFailed, LawBroken
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans
+from sidlake.pipelines.release import release
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import JOBS, run_step
+from sidlake.pipelines.train import train_recommender
+from sidlake.reports.verification import check_release
+from sidlake.tokenizers.artifact import load_codebook, save_codebook
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans
+from sidlake.warehouse.codes import ONE_VECTOR, SAME_DISTANCE
+from sidlake.warehouse.embeddings import as_lists, as_matrix
 from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import warehouse_sample as sample
 
-from sidlake.pipelines.report import report_of
-from sidlake.tokenizers.errors import NotFoundError
+from sidlake.errors import NotFoundError
+from sidlake.reports.report import report_of
 from sidlake.warehouse.catalog import is_current, write_catalog
+from sidlake.warehouse.keep.retention import Retention
+from sidlake.warehouse.keep.vacuum import vacuum
 from sidlake.warehouse.releases import content_hash, current, get, publish
-from sidlake.warehouse.retention import Retention
 from sidlake.warehouse.tables import Warehouse
-from sidlake.warehouse.vacuum import vacuum
 
 READER = """
 import json, sys, time
-from sidlake.warehouse.leases import reading
+from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.releases import content_hash
 from sidlake.warehouse.tables import Warehouse
 warehouse, reads, wrong = Warehouse(sys.argv[1]), 0, 0

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import warehouse_sample as sample
 
-from sidlake.pipelines.context import new_run_id
-from sidlake.pipelines.ingest import ingest
+from sidlake.pipelines.ingest.reading import ingest
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import new_run_id
 from sidlake.warehouse import releases
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.releases import current, history, publish, rollback

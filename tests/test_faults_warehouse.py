@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sidlake.tokenizers.errors import StorageError, WarehouseBusy
+from sidlake.errors import StorageError, WarehouseBusy
 from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 
@@ -27,7 +27,7 @@ _PRELUDE = """
 import json, os, runpy, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from sidlake.tokenizers.errors import SidlakeError
+from sidlake.errors import SidlakeError
 from sidlake.warehouse import releases
 from sidlake.warehouse.tables import Warehouse
 SAMPLE = SimpleNamespace(**runpy.run_path(sys.argv[1]))

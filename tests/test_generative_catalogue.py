@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sidlake.errors import ContractError
 from sidlake.generative.catalogue import BOS, PAD, ItemCatalogue, TokenSpace
-from sidlake.tokenizers.errors import ContractError
 from sidlake.tokenizers.trie import Trie
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))

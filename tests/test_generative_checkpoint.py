@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from sidlake.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 from sidlake.generative.catalogue import TokenSpace
 from sidlake.generative.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
 from sidlake.generative.model import GenerativeModel
-from sidlake.tokenizers.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 HASH = "ab" * 32

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlake.errors import ContractError
 from sidlake.generative.sequences import SequenceReader, TrainingBatches, windows_before
-from sidlake.tokenizers.errors import ContractError
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 SIDS = SAMPLE.semantic_ids()

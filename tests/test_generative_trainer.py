@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sidlake.errors import ContractError
 from sidlake.generative.sequences import SequenceReader
 from sidlake.generative.trainer import train_and_evaluate
 from sidlake.generative.training import train
-from sidlake.tokenizers.errors import ContractError
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 SIDS = SAMPLE.semantic_ids()

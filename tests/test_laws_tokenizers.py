@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.tokenizers.collisions import assign_unique
-from sidlake.tokenizers.errors import CapacityError
+from sidlake.errors import CapacityError
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 from sidlake.tokenizers.semantic_id import codes_from_keys, format_sids, parse_sid, sid_keys
 from sidlake.tokenizers.trie import Trie, build_trie
+from sidlake.tokenizers.uniqueness.reassign import assign_unique
 
 LAW = settings(max_examples=60, deadline=None)
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from sidlake.pipelines.lineage import lineage
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.diff import diff
+from sidlake.warehouse.keep.pins import pin
+from sidlake.warehouse.keep.retention import Retention
+from sidlake.warehouse.keep.vacuum import vacuum
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.pins import pin
-from sidlake.warehouse.release_diff import diff
+from sidlake.warehouse.lineage import lineage
 from sidlake.warehouse.releases import get, history, rollback
-from sidlake.warehouse.retention import Retention
 from sidlake.warehouse.tables import Warehouse
-from sidlake.warehouse.vacuum import vacuum
 
 STORED = sorted(Path(__file__).with_name("data").glob("release-*"))
 

@@ -10,11 +10,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.jobs import JOBS, run_step
+from sidlake.errors import LawBroken
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.retirement import held
-from sidlake.tokenizers.errors import LawBroken
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import JOBS, run_step
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.releases import current, history
 from sidlake.warehouse.tables import Warehouse

@@ -2,11 +2,11 @@
 
 import pytest
 
-from sidlake.encoders.fusion import Fusion
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.embeddings import EMBEDDING_STEPS, load_fusion
-from sidlake.pipelines.ingest_step import ingest_sources
+from sidlake.encoders.fusion.fusion import Fusion
+from sidlake.pipelines.fuse import EMBEDDING_STEPS, load_fusion
+from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.run import RunContext, new_run_id
 from sidlake.warehouse.tables import Warehouse
 
 KINDS = {

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.pipelines.ingest import Known, ingest, ingest_new, keep_unchanged
+from sidlake.errors import ContractError, SourceError
+from sidlake.pipelines.ingest.reading import Known, ingest, ingest_new, keep_unchanged
+from sidlake.pipelines.ingest.sources import source_files
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.sources import source_files
-from sidlake.tokenizers.errors import ContractError, SourceError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RECIPE = """

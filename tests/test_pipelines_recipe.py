@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlake.encoders.fusion_config import FuseConfig, FusionConfig
+from sidlake.encoders.fusion.config import FuseConfig, FusionConfig
+from sidlake.errors import RecipeError
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
-from sidlake.tokenizers.errors import RecipeError
 
 ROOT = Path(__file__).parent.parent
 MINIMAL = """

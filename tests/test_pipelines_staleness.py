@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sidlake.pipelines.staleness import staleness
-from sidlake.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 
 
 @pytest.fixture(scope="module")

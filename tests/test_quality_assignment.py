@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlake.errors import ContractError
 from sidlake.quality.assignment import Assignment, ends_in_deduplication
-from sidlake.tokenizers.errors import ContractError
 
 
 def assignment(codes, widths=None, ids=None, **fields):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlake.errors import GateFailed
 from sidlake.quality.gates import MANDATORY, REMEDIES, Gate, Metric, judge, remedy_for, require_pass, to_table
-from sidlake.tokenizers.errors import GateFailed
 from sidlake.warehouse.contracts import conform
 
 finite = st.floats(-10, 10)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidlake.quality.consecutive import consecutive_pairs, consecutive_share
+from sidlake.errors import GateFailed
 from sidlake.quality.gates import REMEDIES, Gate, judge, require_pass
-from sidlake.quality.hit_rate import embedding_hit_rate
 from sidlake.quality.measure import Former, measure
+from sidlake.quality.metrics.consecutive import consecutive_pairs, consecutive_share
+from sidlake.quality.metrics.hit_rate import embedding_hit_rate
+from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.readings import READINGS
-from sidlake.quality.sessions import Sessions
-from sidlake.tokenizers.errors import GateFailed
 
 # Two levels of two codes in one dimension: reconstructions 10 and 20, then ± 1.
 CENTROIDS = np.array([[[10.0], [20.0]], [[-1.0], [1.0]]], dtype=np.float32)

@@ -5,8 +5,8 @@ import pytest
 
 from sidlake.quality.gates import MANDATORY, REMEDIES
 from sidlake.quality.measure import Former, measure
+from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.readings import GROUPS, READINGS, reading_of
-from sidlake.quality.sessions import Sessions
 
 WIDTHS = (4, 15)
 OF_THE_CHECK_STEP = {"leaked_session_share", "foreign_item_share", "raw_largest_group_share", "level_largest_share"}

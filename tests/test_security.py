@@ -13,10 +13,10 @@ import typer
 import warehouse_sample as sample
 from PIL import Image
 
-from sidlake.encoders.image import ImageEncoder, ImageEncoderConfig
-from sidlake.pipelines import cli
-from sidlake.pipelines.summary import item_card
-from sidlake.tokenizers.errors import NotFoundError
+from sidlake.cli import app as cli
+from sidlake.encoders.image.encoder import ImageEncoder, ImageEncoderConfig
+from sidlake.errors import NotFoundError
+from sidlake.reports.summary import item_card
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.releases import get, publish
 from sidlake.warehouse.tables import Warehouse
@@ -200,7 +200,7 @@ def test_the_ui_listens_on_the_loopback_interface_and_no_option_changes_that(tmp
 
 
 def test_a_source_is_data_whatever_its_cells_hold(tmp_path):
-    from sidlake.pipelines.ingest import ingest
+    from sidlake.pipelines.ingest.reading import ingest
     from sidlake.pipelines.recipe import load_recipe
 
     pl.DataFrame({"id": HOSTILE, "name": [f"{item} name" for item in HOSTILE]}).write_parquet(tmp_path / "items.parquet")

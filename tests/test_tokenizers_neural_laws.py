@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from neural_sample import SMALL, WIDTHS, assert_the_same_in_another_process, facts, fitted, rows
 
-from sidlake.tokenizers.codebook import codebook_hash
-from sidlake.tokenizers.errors import ArtifactError, FitError
+from sidlake.errors import ArtifactError, FitError
+from sidlake.tokenizers.artifact import codebook_hash
 from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts
-from sidlake.tokenizers.uniqueness import make_unique
+from sidlake.tokenizers.uniqueness.strategies import make_unique
 
 KINDS = sorted(SMALL)
 
@@ -116,7 +116,7 @@ def test_a_fit_names_what_it_lacks(kind):
 def test_an_artifact_without_its_network_is_refused(tmp_path):
     from safetensors.numpy import load_file, save_file
 
-    from sidlake.tokenizers.codebook import load_codebook, save_codebook
+    from sidlake.tokenizers.artifact import load_codebook, save_codebook
 
     save_codebook(fitted("rq_vae"), tmp_path / "c.safetensors")
     from safetensors import safe_open

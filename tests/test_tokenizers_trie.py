@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sidlake.tokenizers.errors import ArtifactError
+from sidlake.errors import ArtifactError
 from sidlake.tokenizers.trie import Trie, build_trie
 from sidlake.warehouse.contracts import conform, schema_of
 

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from sidlake.tokenizers.errors import NotFoundError, StorageError
+from sidlake.errors import NotFoundError, StorageError
 from sidlake.warehouse.catalog import connect, query, write_catalog
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.releases import publish, rollback

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import warehouse_sample as sample
 
-from sidlake.tokenizers.errors import StorageError
+from sidlake.errors import StorageError
 from sidlake.warehouse.file_digests import check_files, note_files
 from sidlake.warehouse.releases import publish, rollback
 from sidlake.warehouse.tables import Warehouse

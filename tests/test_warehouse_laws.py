@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from sidlake.tokenizers.errors import LawBroken, StorageError
+from sidlake.errors import LawBroken, StorageError
 from sidlake.tokenizers.semantic_id import format_sids, sid_keys
 from sidlake.warehouse.contracts import conform, schema_of
 from sidlake.warehouse.laws import verify

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from sidlake.tokenizers.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
+from sidlake.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.releases import content_hash, current, get, history, publish, rollback
 from sidlake.warehouse.tables import Warehouse

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import warehouse_sample as sample
 
-from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
+from sidlake.errors import ContractError, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.location import absolute, locate
+from sidlake.warehouse.places.location import absolute, locate
 from sidlake.warehouse.releases import get, history, publish, rollback
 from sidlake.warehouse.tables import Warehouse
 
@@ -26,7 +26,7 @@ pytest.importorskip("moto", reason="moto is not installed: pip install 'sidlake[
 WRITER = """
 import os, sys
 import warehouse_sample as sample
-from sidlake.tokenizers.errors import ReleaseConflict
+from sidlake.errors import ReleaseConflict
 from sidlake.warehouse.tables import Warehouse
 warehouse, me = Warehouse(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)

@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from sidlake.assets.launch import launch
-from sidlake.pipelines.cli import app
-from sidlake.pipelines.context import RunContext, new_run_id
-from sidlake.pipelines.jobs import run_job
+from sidlake.cli.app import app
+from sidlake.errors import NotFoundError
 from sidlake.pipelines.recipe import digest_of, load_recipe
-from sidlake.pipelines.training_step import train_recommender
-from sidlake.tokenizers.errors import NotFoundError
+from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.steps import run_job
+from sidlake.pipelines.train import train_recommender
 from sidlake.warehouse.releases import get, history
 from sidlake.warehouse.tables import Warehouse
 

@@ -13,18 +13,18 @@ import pyarrow.fs as pafs
 import pytest
 import warehouse_sample as sample
 
-from sidlake.tokenizers.errors import NotFoundError, StorageError
+from sidlake.errors import NotFoundError, StorageError
 from sidlake.warehouse import releases as releases_module
-from sidlake.warehouse import vacuum as vacuum_module
 from sidlake.warehouse.checkpoint_files import checkpoints
 from sidlake.warehouse.identity import user_at_host
+from sidlake.warehouse.keep import vacuum as vacuum_module
+from sidlake.warehouse.keep.leases import readers, reading
+from sidlake.warehouse.keep.retention import Retention
+from sidlake.warehouse.keep.shared_leases import MAX_TERM
+from sidlake.warehouse.keep.vacuum import vacuum
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.leases import readers, reading
 from sidlake.warehouse.releases import content_hash, current, get, publish, rollback
-from sidlake.warehouse.retention import Retention
-from sidlake.warehouse.stored_leases import MAX_TERM
 from sidlake.warehouse.tables import TABLES, Warehouse
-from sidlake.warehouse.vacuum import vacuum
 
 pytest.importorskip("moto", reason="moto is not installed: pip install 'sidlake[dev]'")
 
@@ -33,7 +33,7 @@ KEEP_ALL = Retention(keep=9, days=None)
 READ = f"being read by {user_at_host()}"
 READER = """
 import sys
-from sidlake.warehouse.leases import reading
+from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.releases import content_hash
 from sidlake.warehouse.tables import Warehouse
 warehouse = Warehouse(sys.argv[1])
@@ -45,8 +45,8 @@ with reading(warehouse, "r000001", term=float(sys.argv[2])) as release:
 KILLED = """
 import os, signal, sys
 from datetime import timedelta
-from sidlake.warehouse import vacuum as module
-from sidlake.warehouse.retention import Retention
+from sidlake.warehouse.keep import vacuum as module
+from sidlake.warehouse.keep.retention import Retention
 from sidlake.warehouse.tables import Warehouse
 def killed(warehouse, files):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlake.tokenizers.errors import ContractError, NotFoundError, ReleaseConflict, StorageError, WarehouseBusy
+from sidlake.errors import ContractError, NotFoundError, ReleaseConflict, StorageError, WarehouseBusy
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.tables import TABLES, Warehouse
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from sidlake.tokenizers.errors import ArtifactError
+from sidlake.errors import ArtifactError
 from sidlake.tokenizers.tokenizer import Tokenizer, frozen_values
 
 __all__ = ["KINDS", "tokenizer_class", "tokenizer_config"]

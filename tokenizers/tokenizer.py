@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from sidlake.tokenizers.errors import FitError
-from sidlake.tokenizers.nearest import Float32Array, Float64Array, Int32Array, Int64Array, all_finite
+from sidlake.errors import FitError
+from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array, all_finite
 
 __all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows", "fit_rows", "frozen_values"]
 

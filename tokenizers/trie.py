@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sidlake.tokenizers.errors import ArtifactError
-from sidlake.tokenizers.nearest import BoolArray, Int32Array, Int64Array
+from sidlake.errors import ArtifactError
+from sidlake.tokenizers.numeric.nearest import BoolArray, Int32Array, Int64Array
 
 __all__ = ["Trie", "build_trie"]
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from sidlake.tokenizers.errors import NotFoundError, StorageError
+from sidlake.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
-from sidlake.warehouse.object_files import let_read
-from sidlake.warehouse.relations import empty, identifier, literal, over_files, sql_type, table_at, without_globs
+from sidlake.warehouse.keep.vacuumed import Vacuumed, vacuumed
+from sidlake.warehouse.places.object_files import let_read
 from sidlake.warehouse.releases import Release, readable
+from sidlake.warehouse.sql import empty, identifier, literal, over_files, sql_type, table_at, without_globs
 from sidlake.warehouse.tables import Warehouse
-from sidlake.warehouse.vacuumed import Vacuumed, vacuumed
 
 __all__ = ["connect", "is_current", "query", "statements", "write_catalog"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from sidlake.tokenizers.errors import ArtifactError
-from sidlake.warehouse.storage import storage_errors
+from sidlake.errors import ArtifactError
+from sidlake.warehouse.places.storage import storage_errors
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["TrainedOn", "checkpoints"]

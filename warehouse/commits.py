@@ -14,9 +14,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
 
-from sidlake.tokenizers.errors import ReleaseConflict, StorageError
-from sidlake.warehouse.location import LocalFolder, ObjectStore
-from sidlake.warehouse.storage import storage_errors
+from sidlake.errors import ReleaseConflict, StorageError
+from sidlake.warehouse.places.location import LocalFolder, ObjectStore
+from sidlake.warehouse.places.storage import storage_errors
 
 __all__ = ["commit_of", "committing", "is_version_of", "version_of"]
 

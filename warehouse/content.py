@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.warehouse.laws import session
-from sidlake.warehouse.relations import identifier, literal, table_at
+from sidlake.warehouse.sql import identifier, literal, table_at
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["content_hash"]

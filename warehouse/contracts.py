@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sidlake.tokenizers.errors import ContractError
+from sidlake.errors import ContractError
 
 __all__ = ["CONTRACTS", "PARTITIONED_BY", "conform", "schema_of", "semantic_ids_schema"]
 

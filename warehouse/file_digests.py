@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sidlake.tokenizers.errors import StorageError
+from sidlake.errors import StorageError
 from sidlake.warehouse.contracts import CONTRACTS
-from sidlake.warehouse.storage import storage_errors
+from sidlake.warehouse.places.storage import storage_errors
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["check_files", "note_files"]

@@ -17,9 +17,9 @@ from typing import Protocol
 
 import duckdb
 
-from sidlake.tokenizers.errors import LawBroken, StorageError
-from sidlake.warehouse.object_files import let_read
-from sidlake.warehouse.relations import literal, table_at
+from sidlake.errors import LawBroken, StorageError
+from sidlake.warehouse.places.object_files import let_read
+from sidlake.warehouse.sql import literal, table_at
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["REQUIRED", "session", "verify"]

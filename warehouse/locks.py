@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sidlake.tokenizers.errors import StorageError, WarehouseBusy
+from sidlake.errors import StorageError, WarehouseBusy
 
 __all__ = ["hold"]
 

@@ -18,17 +18,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from sidlake.tokenizers.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
+from sidlake.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.file_digests import check_files, note_files
 from sidlake.warehouse.identity import user_at_host
+from sidlake.warehouse.keep.pins import pins, resolve
+from sidlake.warehouse.keep.shared_leases import leased
+from sidlake.warehouse.keep.vacuumed import refuse_vacuumed, vacuumed
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.location import ObjectStore
-from sidlake.warehouse.pins import pins, resolve
-from sidlake.warehouse.stored_leases import leased
+from sidlake.warehouse.places.location import ObjectStore
 from sidlake.warehouse.tables import TABLES, Warehouse
-from sidlake.warehouse.vacuumed import refuse_vacuumed, vacuumed
 
 __all__ = ["Release", "ReleaseDraft", "content_hash", "current", "find", "get", "history", "publish", "readable", "rollback"]
 

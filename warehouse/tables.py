@@ -23,15 +23,15 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from sidlake.tokenizers.errors import NotFoundError, ReleaseConflict, StorageError
+from sidlake.errors import NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.commits import commit_of, committing, is_version_of, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
-from sidlake.warehouse.location import LocalFolder, locate
 from sidlake.warehouse.locks import hold
-from sidlake.warehouse.parquet_files import dataset_of, frame_of
-from sidlake.warehouse.staged_files import add_action, checked_rows
-from sidlake.warehouse.storage import storage_errors
-from sidlake.warehouse.stored_rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
+from sidlake.warehouse.places.location import LocalFolder, locate
+from sidlake.warehouse.places.parquet_files import dataset_of, frame_of
+from sidlake.warehouse.places.staged_files import add_action, checked_rows
+from sidlake.warehouse.places.storage import storage_errors
+from sidlake.warehouse.rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
 
 __all__ = ["TABLES", "Warehouse"]
 

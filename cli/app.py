@@ -1,0 +1,312 @@
+"""The command line: the same functions that the Dagster assets call, for people and scripts.
+
+Exit codes: 0 done, 1 refused by a check (a law, a gate, a contract, another writer), 2 bad usage (an argument, a recipe, a name
+that does not exist). Errors are one message on stderr; ``--json`` prints one JSON value on stdout. Heavy imports happen inside
+the commands, so that ``sidlake --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from sidlake.cli import releases as cli_releases
+from sidlake.cli.check import check, print_advice
+from sidlake.cli.output import (
+    DEFAULT_WAREHOUSE,
+    JsonOption,
+    WarehouseOption,
+    open_warehouse,
+    print_json,
+    print_line,
+    print_rows,
+    usage,
+)
+from sidlake.errors import GateFailed, NotFoundError, RecipeError, SidlakeError
+
+if TYPE_CHECKING:
+    from sidlake.pipelines.engines import Engine
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_COMPARED = ["method", "status", "raw_collision_rate", "unique_share", "moved_share", "mean_move_cost", "lowest_utilisation"]
+_COMPARED += ["reconstruction_error", "ehr_raw", "ehr_unmoved", "ehr_reconstructed"]
+_COMPARED_TIMES = ["embed_seconds", "fit_seconds", "assign_seconds"]
+DEFAULT_RECIPE = Path("recipes/online_retail.toml")
+
+
+@app.callback(invoke_without_command=True)
+def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Semantic IDs as a feature store: unique, checked, versioned, readable by SQL and by a training job."""
+    if show_version:
+        typer.echo(f"sidlake {version('sidlake')}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    job: Annotated[str, typer.Argument(help="refresh (bring in what is new) or retrain (also a new generation and a model).")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    engine: Annotated[str, typer.Option(help="local or beam.")] = "local",
+    runner: Annotated[str, typer.Option(help="Beam runner, with --engine beam.")] = "FnApiRunner",
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the local Beam runner.")] = 1,
+    override: Annotated[str | None, typer.Option(help="Why gates that refuse shall not stop the release; it is recorded.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a job and publish a release if anything changed.
+
+    Example: sidlake run retrain --recipe recipes/online_retail.toml
+    """
+    if job not in ("refresh", "retrain"):
+        usage(f"unknown job {job!r}; the jobs are refresh and retrain")
+    if override is not None and not override.strip():
+        usage("--override needs a reason, which becomes part of the release")
+
+    from sidlake.pipelines.progress import Progress
+    from sidlake.pipelines.recipe import load_recipe
+    from sidlake.pipelines.run import RunContext, new_run_id
+    from sidlake.pipelines.steps import run_job
+    from sidlake.warehouse.tables import Warehouse
+
+    console = Console(stderr=True, soft_wrap=True)
+    ctx = RunContext.open(
+        Warehouse.create_or_open(warehouse),
+        load_recipe(recipe),
+        run_id=new_run_id(),
+        job=job,  # type: ignore[arg-type]
+        engine=_engine(engine, runner, workers),
+        progress=Progress(console),
+        override=override,
+    )
+    reports = run_job(ctx)
+    if as_json:
+        print_json([{"step": r.step, "skipped": r.skipped, "rows": r.rows, "details": r.details} for r in reports])
+
+
+@app.command()
+def compare(
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods by name or file; all beside the recipe, if none.")] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make and measure semantic IDs by several methods on the recipe's catalogue; publishes nothing.
+
+    Example: sidlake compare grid tiger sidlake --recipe recipes/online_retail.toml
+    """
+    from dataclasses import asdict
+
+    from sidlake.pipelines.compare import compare as compare_methods
+    from sidlake.pipelines.compare import method_paths
+    from sidlake.pipelines.progress import Progress
+
+    console = Console(stderr=True, soft_wrap=True)
+    rows = compare_methods(recipe, method_paths(recipe, methods or ()), warehouse, progress=Progress(console))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    print_rows("methods", [*_COMPARED, *_COMPARED_TIMES], [asdict(row) for row in rows])
+    if not any(row.status == "ok" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption = False) -> None:
+    """Show the current release: tables with rows, rejected rows by rule, the quality verdict, the model's metrics.
+
+    Example: sidlake status --json
+    """
+    from sidlake.reports.summary import status_of
+
+    state = status_of(open_warehouse(warehouse))
+    if as_json:
+        print_json(state)
+        return
+    print_line(f"release {state['release']} of generation {state['generation']}, {state['created_at']}: {state['verdict']}")
+    if state["override"]:
+        print_line(f"published against its gates by {state['published_by']}: {state['override']}")
+    print_rows("tables", ["table", "rows", "version"], state["tables"])
+    print_rows("rejected rows", ["target", "rule", "rows"], state["rejected"])
+    print_rows("quality", ["metric", "level", "value", "threshold", "verdict"], state["quality"])
+    print_rows("models", ["model", "split", "metric", "value"], state["models"])
+
+
+@app.command()
+def report(
+    release: Annotated[str, typer.Argument(help="A release, such as r000003.")] = "current",
+    against: Annotated[str | None, typer.Option(help="Release to compare with; the one before, if none.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="Recipe, for pictures that items name: its folder is where paths start.")
+    ] = None,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; reports/RELEASE.html if none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the quality report of a release: one HTML page that explains what was judged, and shows the SIDs.
+
+    Example: sidlake report r000003 --against r000001 -o report.html
+    """
+    from sidlake.reports.files import write_report
+
+    root = None
+    if recipe:
+        from sidlake.pipelines.recipe import load_recipe  # imports torch, which a report does without
+
+        root = load_recipe(recipe).folder
+    about = write_report(open_warehouse(warehouse), release, against=against, root=root, output=output)
+    if as_json:
+        print_json(about)
+        return
+    print_line(f"{about['path']}: release {about['release']}, {about['verdict']}")
+
+
+@app.command()
+def neighbors(
+    item: Annotated[str, typer.Argument(help="An item_id.")],
+    k: Annotated[int, typer.Option("-k", "--count", min=1, help="How many.")] = 10,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the items nearest to an item by its fused vector, with their SIDs.
+
+    Example: sidlake neighbors 85123A -k 5
+    """
+    from sidlake.reports.summary import nearest_items
+
+    rows = nearest_items(open_warehouse(warehouse), item, k=k)
+    if as_json:
+        print_json(rows)
+        return
+    print_rows(f"nearest to {item}", ["item_id", "title", "sid", "cosine", "shared_prefix"], rows)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL over the catalogue's views.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Run SQL on the current release.
+
+    Example: sidlake query "select count(*) = count(distinct sid) from semantic_ids"
+    """
+    from sidlake.warehouse import catalog
+
+    open_warehouse(warehouse)
+    try:
+        rows = catalog.query(open_warehouse(warehouse), sql)
+    except ValueError as error:
+        usage(str(error))
+    if as_json:
+        print_json(rows.to_pylist())
+        return
+    print_rows(None, rows.column_names, rows.to_pylist())
+
+
+@app.command("import")
+def import_sids(
+    file: Annotated[Path, typer.Argument(help="A file of semantic IDs that others published.")],
+    file_format: Annotated[str, typer.Option("--format", "-f", help="index_json, grid, openonerec, npy or parquet.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="What to call the assignment.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Parquet file; assignments/NAME.parquet if none.")] = None,
+    source: Annotated[str, typer.Option(help="Where it comes from; the file's name if empty.")] = "",
+    levels: Annotated[int | None, typer.Option(min=1, help="Keep the first levels only.")] = None,
+    width: Annotated[list[int] | None, typer.Option(min=1, help="Codes of a level; one for all levels, or one each.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="Item of each row of grid and npy, one per line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring in semantic IDs made elsewhere, to be measured like our own; publishes nothing.
+
+    Example: sidlake import Beauty.index.json --format index_json --name letter --width 256
+    """
+    from sidlake.quality.imported import FORMATS, describe_assignment, read_assignment, write_assignment
+    from sidlake.warehouse.places.location import locate
+    from sidlake.warehouse.places.storage import disk_errors
+
+    if file_format not in FORMATS:
+        usage(f"unknown format {file_format!r}; the formats are {', '.join(FORMATS)}")
+    if not _PLAIN_NAME.fullmatch(name):
+        usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
+    found = read_assignment(file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids)
+    path = output or locate(warehouse).folder / "assignments" / f"{name}.parquet"
+    with disk_errors(path):
+        write_assignment(found, path)
+    about = describe_assignment(found) | {"path": str(path)}
+    if as_json:
+        print_json(about)
+        return
+    sizes = "x".join(str(size) for size in about["widths"])
+    print_line(f"{name}: {about['items']:,} items, {about['different_sids']:,} different SIDs of {sizes}, in {path}")
+    for note in about["stripped"]:
+        print_line(f"  left out {note}")
+    if about["ends_in_deduplication"]:
+        print_line(f"  the last level only numbers the items of one SID; --levels {len(about['widths']) - 1} leaves it out")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = 3000,
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+) -> None:
+    """Open Dagster's UI on this machine (loopback only).
+
+    Example: sidlake ui --port 3000
+    """
+    from sidlake.warehouse.places.location import absolute
+
+    home = os.environ.get("DAGSTER_HOME") or str(Path("dagster_home").resolve())
+    if not (Path(home) / "dagster.yaml").exists():
+        usage(f"no dagster.yaml in {home}; run from the repository's root or set DAGSTER_HOME to an absolute path")
+    paths = {"SIDLAKE_WAREHOUSE": absolute(warehouse), "SIDLAKE_RECIPE": str(recipe.resolve())}
+    command = [str(Path(sys.executable).parent / "dagster"), "dev", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--module-name", "sidlake.assets.definitions"]
+    raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
+
+
+for _command in (check, *cli_releases.COMMANDS):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except (RecipeError, NotFoundError) as error:
+        _fail(error, 2)
+    except SidlakeError as error:
+        _fail(error, 1)
+
+
+def _engine(name: str, runner: str, workers: int) -> Engine:
+    from sidlake.pipelines.engines import LocalEngine
+
+    if name == "local":
+        return LocalEngine()
+    if name != "beam":
+        usage(f"unknown engine {name!r}; the engines are local and beam")
+    try:
+        from sidlake.pipelines.beam import BeamEngine
+    except ImportError:
+        usage("the beam engine needs apache-beam: pip install 'sidlake[pipeline]'")
+    return BeamEngine(runner=runner, num_workers=workers, running_mode="multi_processing" if workers > 1 else "in_memory")
+
+
+def _fail(error: SidlakeError, code: int) -> None:
+    typer.echo(f"sidlake: {type(error).__name__}: {error}", err=True)
+    if isinstance(error, GateFailed):
+        print_advice(error)
+    sys.exit(code)

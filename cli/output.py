@@ -1,0 +1,90 @@
+"""What the commands share: the options every command has, how a warehouse is opened, and how results are printed.
+
+Tables are for people and cut long values; ``--json`` prints all of them. Heavy imports happen inside the functions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sidlake.warehouse.places.location import default_warehouse
+
+if TYPE_CHECKING:
+    from sidlake.warehouse.tables import Warehouse
+
+__all__ = [
+    "DEFAULT_WAREHOUSE",
+    "JsonOption",
+    "WarehouseOption",
+    "open_warehouse",
+    "print_json",
+    "print_line",
+    "print_rows",
+    "usage",
+]
+
+WarehouseOption = Annotated[
+    Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse, or s3://bucket/prefix.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+DEFAULT_WAREHOUSE = default_warehouse()
+
+_MAX_CELL = 48  # characters of a value that a table shows; --json shows all
+_out = Console(soft_wrap=True)
+
+
+def open_warehouse(path: Path) -> Warehouse:
+    """Return the warehouse at `path`; exit with code 2 where there is none."""
+    from sidlake.warehouse.places.location import absolute
+    from sidlake.warehouse.tables import Warehouse
+
+    if not Warehouse.is_at(path):
+        usage(f"no warehouse at {absolute(path)}; make one with: sidlake run retrain")
+    return Warehouse(path)
+
+
+def usage(message: str) -> NoReturn:
+    """Say on stderr what is wrong with the command and exit with code 2."""
+    typer.echo(f"sidlake: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value; what JSON lacks is spelled as text."""
+    typer.echo(json.dumps(value, indent=1, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
+
+
+def print_line(text: str) -> None:
+    """Print a line as it is: no markup, no colours."""
+    _out.print(text, highlight=False, markup=False)
+
+
+def print_rows(title: str | None, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Print a table of `columns`, nothing where a titled one has no rows."""
+    if title and not rows:
+        return
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
+    # as wide as its cells: a terminal wraps or scrolls, a pipe gets whole lines
+    Console(width=len(columns) * (_MAX_CELL + 2)).print(table, highlight=False, crop=False, soft_wrap=True)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"

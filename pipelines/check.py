@@ -1,0 +1,185 @@
+"""The step that checks quality: every metric of `quality.measure`, judged by the recipe's gates, into `sid_quality`.
+
+Beside those metrics it measures what takes the warehouse to know: whether sessions ask for events that the generation learned from
+(`leaks`), and whether new items were embedded as the published ones were (`foreigners`). Relative gates compare with the release
+that the run started from. A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sidlake.encoders.fusion.fusion import Fusion
+from sidlake.errors import GateFailed
+from sidlake.pipelines.assign import fused_vectors, load_generation
+from sidlake.pipelines.fit_inputs.former_generation import former_codes
+from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
+from sidlake.pipelines.foreigners import foreign_items
+from sidlake.pipelines.fuse import load_fusion
+from sidlake.pipelines.leaks import leaked, learned_events
+from sidlake.pipelines.offenders import Offenders, with_examples
+from sidlake.pipelines.run import RunContext, StepReport
+from sidlake.pipelines.staleness import staleness_metrics
+from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
+from sidlake.quality.measure import Former, measure
+from sidlake.quality.metrics.sessions import Sessions
+from sidlake.tokenizers.generations.relabelled import own_codes
+from sidlake.warehouse.contracts import conform
+from sidlake.warehouse.embeddings import as_codes
+
+__all__ = ["check_quality", "require_fresh_quality", "worst"]
+
+_COLUMNS = ["item_id", "codes", "raw_codes", "move_cost", "residual_norm"]
+
+
+def check_quality(ctx: RunContext) -> StepReport:
+    """Write metrics and verdicts to `sid_quality`; a verdict ``refuse`` is for the release step to act on."""
+    inputs, config = _measured_on(ctx)
+    if ctx.unchanged("check", inputs=inputs, outputs=["sid_quality"], config=config):
+        return StepReport(step="check", skipped=True)
+    metrics, offenders = _measure(ctx)
+    verdicts = with_examples(judge(metrics, (*MANDATORY, *ctx.recipe.gates), earlier=_earlier(ctx)), offenders)
+    rows = conform(to_table(verdicts), "sid_quality")
+    ctx.write("sid_quality", rows)
+    ctx.note(metrics={v.metric: v.value for v in verdicts if v.level is None and v.value is not None})
+    return StepReport(step="check", rows={"sid_quality": len(rows)}, details={"verdict": worst(verdicts)})
+
+
+def require_fresh_quality(ctx: RunContext) -> None:
+    """Return where `sid_quality` judges the tables and gates that this run has in force; `GateFailed` where it judged others.
+
+    A run of selected steps could otherwise publish new SIDs under the verdicts of old ones.
+    """
+    inputs, config = _measured_on(ctx)
+    if ctx.steps.get("check") != ctx.digest("check", inputs=inputs, config=config):
+        msg = "sid_quality was measured on other tables or for other gates than this run would publish: run the quality step again"
+        raise GateFailed(msg, failing=[])
+
+
+def worst(verdicts: Sequence[Verdict]) -> str:
+    """Return the verdict on the whole: refuse if any refuses, else warn if any warns, else pass."""
+    found = {verdict.verdict for verdict in verdicts}
+    return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
+
+
+def _measured_on(ctx: RunContext) -> tuple[list[str], list[object]]:
+    """Return the tables and the settings that `sid_quality` depends on."""
+    inputs = ["items", "semantic_ids", *(["interactions"] if ctx.recipe.interactions else [])]
+    return inputs, [MANDATORY, ctx.recipe.gates, ctx.recipe.split, ctx.facts["codebook_hash"]]
+
+
+def _earlier(ctx: RunContext) -> Earlier:
+    """Return the current release's values by metric and level; empty before the first release."""
+    if ctx.base is None or "sid_quality" not in ctx.base.tables:
+        return {}
+    columns = ["metric", "level", "value"]
+    rows = ctx.warehouse.read("sid_quality", version=ctx.base.tables["sid_quality"], columns=columns).to_pylist()
+    return {(row["metric"], row["level"]): row["value"] for row in rows}
+
+
+def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
+    model, fusion = load_generation(ctx), load_fusion(ctx)
+    items, x_ND = fused_vectors(ctx)
+    item_ids = items.column("item_id")
+    sids = ctx.read("semantic_ids", _COLUMNS).sort_by("item_id")
+    assert sids.column("item_id").to_pylist() == item_ids.to_pylist(), "items and semantic_ids differ"
+    raw_NL, codes_NL = as_codes(sids.column("raw_codes")), as_codes(sids.column("codes"))
+    events = ordered_events(ctx.read("interactions", ["user_id", "item_id", "ts"])) if ctx.recipe.interactions else None
+    sessions, asked = keyed_sessions(events, ctx.recipe.split, item_ids) if events is not None else (None, None)
+    former = _former(ctx, items, own_codes(model, codes_NL))
+    metrics = measure(
+        raw_NL,
+        codes_NL,
+        widths=model.widths,
+        vectors_ND=x_ND,
+        decode=lambda codes_NL: model.decode(codes_NL, depth=codes_NL.shape[1]),
+        sessions=sessions,
+        to_input_space=lambda fused_ND: _input_space(fusion, fused_ND),
+        categories_N=_categories(ctx, item_ids),
+        popularity_N=_popularity(ctx, events, item_ids),
+        former=former,
+    )
+    foreign_N, share = foreign_items(ctx, items)
+    found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
+    metrics += staleness_metrics(ctx, model, items, x_ND, sids)
+    metrics += [*_crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
+    metrics.append(Metric(metric="leaked_session_share", value=_leaked_share(sessions, found)))
+    offenders = Offenders(
+        items=_described(ctx, sids),
+        codes_NL=codes_NL,
+        raw_codes_NL=raw_NL,
+        former_NL=former.codes_NL if former else None,
+        leaked=found,
+        foreign_N=foreign_N,
+    )
+    return metrics, offenders
+
+
+def _categories(ctx: RunContext, item_ids: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """Return a number per item: its category at the first depth of the paths that tells items apart, −1 without one."""
+    rows = _rows_of(ctx.read("items", ["item_id", "category"]), item_ids)["category"]
+    longest = max((len(path) for path in rows.unique() if path is not None), default=0)
+    for depth in range(longest):
+        names = rows.list.get(depth, null_on_oob=True)
+        if names.drop_nulls().n_unique() > 1:
+            return names.rank("dense").fill_null(0).cast(pl.Int64).to_numpy() - 1
+    return None
+
+
+def _popularity(ctx: RunContext, events: pl.DataFrame | None, item_ids: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """Return how many of the events that may be learned from name each item."""
+    if events is None:
+        return None
+    counts = training_events(events, ctx.recipe.split).group_by("item_id").len()
+    return _rows_of(counts.to_arrow(), item_ids)["len"].fill_null(0).cast(pl.Int64).to_numpy()
+
+
+def _former(ctx: RunContext, items: pa.Table, unaligned_NL: npt.NDArray[np.integer[Any]]) -> Former | None:
+    """Return the codes that the items had in the generation before; None within a generation, where none may change."""
+    base, codes_NL = ctx.base, former_codes(ctx, items)
+    if base is None or base.generation == ctx.generation or codes_NL is None:
+        return None
+    of_level = ctx.warehouse.scan("codebooks", version=base.tables["codebooks"]).filter(pl.col("generation") == base.generation)
+    widths = of_level.group_by("level").len().sort("level").collect()["len"].to_list()
+    return Former(codes_NL=codes_NL, widths=widths, unaligned_NL=unaligned_NL) if len(widths) == unaligned_NL.shape[1] else None
+
+
+def _crowding(raw_NL: npt.NDArray[np.int32], widths: Sequence[int]) -> list[Metric]:
+    """Return what collapses when codes do: the largest raw group and the fullest code of each level, as shares of the items."""
+    largest = int(np.unique(raw_NL, axis=0, return_counts=True)[1].max())
+    shares = [float(np.bincount(raw_NL[:, level], minlength=width).max() / len(raw_NL)) for level, width in enumerate(widths)]
+    return [
+        Metric(metric="raw_largest_group_share", value=largest / len(raw_NL)),
+        *(Metric(metric="level_largest_share", level=level, value=share) for level, share in enumerate(shares)),
+    ]
+
+
+def _leaked_share(sessions: Sessions | None, found: pl.DataFrame) -> float | None:
+    return None if sessions is None or not sessions.num_sessions else len(found) / sessions.num_sessions
+
+
+def _described(ctx: RunContext, sids: pa.Table) -> pl.DataFrame:
+    titles = _rows_of(ctx.read("items", ["item_id", "title"]), sids.column("item_id"))
+    return titles.with_columns(
+        pl.col("title").fill_null(""),
+        pl.Series("move_cost", sids.column("move_cost").to_numpy()),
+        pl.Series("residual_norm", sids.column("residual_norm").to_numpy()),
+    )
+
+
+def _rows_of(table: pa.Table, item_ids: pa.ChunkedArray) -> pl.DataFrame:
+    """Return the rows of `table` in the order of `item_ids`, nulls where it has none."""
+    wanted, rows = pl.DataFrame({"item_id": pl.from_arrow(item_ids)}), pl.from_arrow(table)
+    assert isinstance(rows, pl.DataFrame)
+    return wanted.join(rows, on="item_id", how="left", maintain_order="left")
+
+
+def _input_space(fusion: Fusion, fused_ND: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return fused vectors mapped back to the encoders' spaces, side by side."""
+    return np.concatenate(list(fusion.inverse(fused_ND.astype(np.float32)).values()), axis=1)

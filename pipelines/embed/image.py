@@ -1,0 +1,159 @@
+"""The steps that embed pictures and bring in vectors made elsewhere: modalities that some items have and others lack.
+
+A picture that cannot be read is a row of `rejected_rows`, and its item goes on without the modality; vectors of a precomputed
+table belong to the item, whatever its content is now, and to the digest of the table.
+
+Memory: pictures one row group at a time; a precomputed table whole, 4 * D bytes per row of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import polars as pl
+import pyarrow as pa
+
+from sidlake.encoders.image.encoder import ImageEncoder, ImageEncoderConfig
+from sidlake.encoders.precomputed import load_precomputed, precomputed_id
+from sidlake.errors import EncoderError
+from sidlake.pipelines.engines import stage
+from sidlake.pipelines.run import RunContext, StepReport
+from sidlake.warehouse.embeddings import embedding_rows, missing_rows
+
+__all__ = ["EmbedImages", "embed_image", "embed_precomputed"]
+
+_IMAGES_PER_GROUP = 512
+_PICTURE = ["image", "image_uri"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedImages:
+    """Transform: rows of item_id, content_hash, image and image_uri become rows of `item_embeddings`, unreadable ones left out."""
+
+    config: ImageEncoderConfig
+    root: str
+
+    def setup(self) -> None:
+        """Load the model."""
+        _image_encoder(self.config)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Return one embedding per picture that could be read."""
+        encoder = _image_encoder(self.config)
+        encoded = encoder.encode(_pictures(rows), root=self.root)
+        kept = rows.filter(pa.array(encoded.present_N))
+        return embedding_rows(kept, "image", encoder.encoder_id, encoded.vectors_ND[encoded.present_N])
+
+
+def embed_image(ctx: RunContext) -> StepReport:
+    """Embed the pictures of items whose content or encoder is new; a picture that cannot be read is a rejected value.
+
+    Raises:
+        EncoderError: the model cannot be loaded, or in a refresh it is not the one of the generation.
+    """
+    config = ctx.recipe.encoders.image
+    if config is None or ctx.unchanged("embed_image", inputs=["items"], outputs=["item_embeddings"], config=config):
+        return StepReport(step="embed_image", skipped=True)
+    encoder_id = _image_encoder(config).encoder_id
+    _same_as_generation(ctx, "image", encoder_id)
+    items = ctx.read("items", ["item_id", "content_hash", *_PICTURE])
+    with_picture = items.filter(pa.array([picture is not None for picture in _pictures(items)]))
+    missing = missing_rows(with_picture, head_of_embeddings(ctx), "image", encoder_id)
+    rejected = pa.table({"item_id": pa.array([], pa.string())})
+    if len(missing):
+        folder = ctx.warehouse.staging(ctx.run_id) / "embed_image"
+        source = stage(missing, folder / "input.parquet", rows_per_group=_IMAGES_PER_GROUP)
+        transform = EmbedImages(config, ctx.recipe.folder)
+        files = ctx.engine.run(transform, source, folder / "output", label="pictures", progress=ctx.progress)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
+        rejected = missing_rows(missing, head_of_embeddings(ctx), "image", encoder_id)
+        _reject(ctx, rejected, config)
+    ctx.note(encoders=encoders_of(ctx) | {"image": encoder_id})
+    details = {"encoder": encoder_id, "embedded": len(missing) - len(rejected), "rejected": len(rejected)}
+    details["without_picture"] = len(items) - len(with_picture)
+    return StepReport(step="embed_image", rows={"item_embeddings": len(missing) - len(rejected)}, details=details)
+
+
+def embed_precomputed(ctx: RunContext) -> StepReport:
+    """Bring in the vectors of the recipe's precomputed tables, each a modality by its name.
+
+    Raises:
+        EncoderError: a table is missing or broken (ids, dimension, values).
+    """
+    tables = ctx.recipe.encoders.precomputed
+    items = ctx.read("items", ["item_id", "content_hash"]) if tables else None
+    added = 0
+    details: dict[str, int] = {}
+    for modality, config in tables.items():
+        assert items is not None
+        found = load_precomputed(config, items.column("item_id").to_pylist(), root=ctx.recipe.folder)
+        # a refresh keeps the generation's vectors and takes those of new items from the table as it is now
+        kept = encoders_of(ctx).get(modality) if ctx.job == "refresh" else None
+        encoder_id = kept or precomputed_id(config, found.digest)
+        have = missing_rows(items, head_of_embeddings(ctx), modality, encoder_id)
+        where = pa.compute.index_in(have.column("item_id"), value_set=items.column("item_id")).to_numpy()
+        present = found.present_N[where]
+        rows = embedding_rows(have.filter(pa.array(present)), modality, encoder_id, found.vectors_ND[where[present]])
+        if len(rows):
+            ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
+        ctx.note(encoders=encoders_of(ctx) | {modality: encoder_id})
+        added += len(rows)
+        details |= {f"{modality}_items": int(found.present_N.sum()), f"{modality}_unknown_ids": found.unknown_ids}
+    return StepReport(step="embed_precomputed", skipped=not added, rows={"item_embeddings": added}, details=details)
+
+
+def encoders_of(ctx: RunContext) -> dict[str, str]:
+    """Return the encoder of each modality in force."""
+    encoders = ctx.facts.get("encoders", {})
+    assert isinstance(encoders, dict)
+    return dict(encoders)
+
+
+def head_of_embeddings(ctx: RunContext) -> pl.LazyFrame | None:
+    """Return the newest version, released or not: what a run that died has embedded need not be embedded again."""
+    version = ctx.warehouse.version("item_embeddings")
+    if version is None:
+        return None
+    ctx.tables["item_embeddings"] = version
+    return ctx.warehouse.scan("item_embeddings", version=version)
+
+
+def _same_as_generation(ctx: RunContext, modality: str, encoder_id: str) -> None:
+    known = encoders_of(ctx).get(modality)
+    if ctx.job == "refresh" and known != encoder_id:
+        msg = f"{modality} encoder {encoder_id} is not the one of generation {ctx.generation}, {known}: run retrain"
+        raise EncoderError(msg, encoder=encoder_id, generation_encoder=known)
+
+
+def _reject(ctx: RunContext, rows: pa.Table, config: ImageEncoderConfig) -> None:
+    """Add unreadable pictures to `rejected_rows`, once per item and reason."""
+    if not len(rows):
+        return
+    reasons = _image_encoder(config).encode(_pictures(rows), root=ctx.recipe.folder).rejected
+    ids = rows.column("item_id").to_pylist()
+    found = pl.DataFrame(
+        {
+            "source": [ctx.recipe.items.source] * len(reasons),
+            "target": ["item_embeddings"] * len(reasons),
+            "row": pl.Series([-1] * len(reasons), dtype=pl.Int64),
+            "rule": ["unreadable_picture"] * len(reasons),
+            "value": [f"{ids[entry.index]}: {entry.reason}" for entry in reasons],
+            "run_id": [ctx.run_id] * len(reasons),
+        }
+    )
+    before = pl.from_arrow(ctx.read("rejected_rows"))
+    assert isinstance(before, pl.DataFrame)
+    new = found.join(before, on=["target", "rule", "value"], how="anti")
+    if len(new):
+        ctx.write("rejected_rows", pl.concat([before, new]).to_arrow().cast(ctx.read("rejected_rows").schema))
+
+
+def _pictures(rows: pa.Table) -> list[bytes | str | None]:
+    pairs = zip(rows.column("image").to_pylist(), rows.column("image_uri").to_pylist(), strict=True)
+    return [image if image is not None else uri for image, uri in pairs]
+
+
+@lru_cache(maxsize=2)
+def _image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
+    return ImageEncoder.load(config)

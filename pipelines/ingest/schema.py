@@ -1,0 +1,91 @@
+"""How a source's columns may change from release to release, held against those that the base release was made of.
+
+A release records every column of its sources with its type. A column that the recipe reads keeps its type, or the run is refused:
+the same values under another type become other items. A column that nobody reads is ignored, whatever it becomes; one that is new
+is ignored too, is added by naming it in the recipe (``text``, ``price``, ...), and is refused where the source says
+``new_columns = "refuse"``, which then fixes the types of all columns. CSV and JSON lines state no types: whole numbers and
+decimals are one kind there. Not done here: columns that are missing (`sources`), and files of one source that differ
+(`open_files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sidlake.errors import ContractError
+from sidlake.pipelines.ingest.sources import ROW, open_source
+from sidlake.pipelines.recipe import Recipe
+
+__all__ = ["check_columns", "columns_read"]
+
+Columns = dict[str, str]
+"""Type of each column of a source."""
+
+
+def check_columns(
+    recipe: Recipe, files: Mapping[str, Mapping[str, Path]], inputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Columns]:
+    """Return the columns of each source: those that the base release's `inputs` record, and those of `files` (per source, by name).
+
+    Raises:
+        ContractError: a column that matters has another type than before, or is new where the source refuses new columns.
+        SourceError: a file is missing or damaged.
+    """
+    known = {source: dict(inputs.get(source, {}).get("columns", {})) for source in recipe.sources}
+    for source, named in files.items():
+        for path in named.values():
+            known[source] |= _checked(recipe, source, path, known[source])
+    return known
+
+
+def columns_read(recipe: Recipe, source: str) -> set[str]:
+    """Return the columns of `source` that decide what the recipe makes."""
+    names = {rule.column for rule in recipe.sources[source].rules}
+    items, events = recipe.items, recipe.interactions
+    if items.source == source:
+        described = (items.title, items.price, items.first_seen)
+        optional = (items.item_id, items.category, items.image, items.order_by, *items.text)
+        names |= {column.column for column in described if column} | {name for name in optional if name}
+    if events and events.source == source:
+        names |= {name for name in (events.user_id, events.item_id, events.ts, events.weight) if name}
+    return names
+
+
+def _checked(recipe: Recipe, source: str, path: Path, known: Columns) -> Columns:
+    settings = recipe.sources[source]
+    found = {
+        name: _spelled(kind, settings.format)
+        for name, kind in open_source(path, settings.format, ()).collect_schema().items()
+        if name != ROW
+    }
+    strict = settings.new_columns == "refuse"
+    matter = found.keys() if strict else found.keys() & columns_read(recipe, source)
+    changed = sorted(name for name in matter & known.keys() if found[name] != known[name])
+    if changed:
+        name = changed[0]
+        msg = (
+            f"source {source}: column {name!r} of {path} holds {found[name]}, earlier releases were made of {known[name]}; "
+            "write it with the old type, or under a new name that the recipe then names"
+        )
+        raise ContractError(msg, source=source, column=name, before=known[name], after=found[name], path=str(path))
+    new = sorted(found.keys() - known.keys())
+    if strict and known and new:
+        msg = (
+            f"source {source}: column {new[0]!r} of {path} is new ({found[new[0]]}), and new_columns is 'refuse'; "
+            "leave it out, or run once with new_columns = 'ignore' to get it known"
+        )
+        raise ContractError(msg, source=source, column=new[0], new=new, path=str(path))
+    return found
+
+
+def _spelled(kind: pl.DataType, file_format: str) -> str:
+    """Return the type as a release records it: exact where the file states it, its kind where it was inferred.
+
+    >>> _spelled(pl.Int64(), "parquet"), _spelled(pl.Int64(), "csv")
+    ('Int64', 'number')
+    """
+    return "number" if file_format != "parquet" and kind.is_numeric() else str(kind)

@@ -1,0 +1,205 @@
+"""The step that ingests: sources to `items`, `interactions` and `rejected_rows`, skipped while files and recipe are the same.
+
+Where the files of the base release are all there and unchanged, only new files are read, and what they add is appended
+(`ingest_new`); where one is gone or has changed, or the recipe reads them differently, all are read. Both ways give the same
+rows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
+from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
+from sidlake.pipelines.ingest.schema import check_columns
+from sidlake.pipelines.ingest.sources import file_digest, source_files
+from sidlake.pipelines.retirement import quiet_items
+from sidlake.pipelines.run import RunContext, StepReport
+
+__all__ = ["days_brought", "ingest_events", "ingest_sources"]
+
+_DAY = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
+
+
+def ingest_sources(ctx: RunContext) -> StepReport:
+    """Write the three tables from the recipe's sources.
+
+    Raises:
+        SourceError: a source is missing or damaged. ContractError: too many rows rejected, or nothing left.
+    """
+    report = _ingest(ctx)
+    ctx.note(ingested=not report.skipped)
+    return report
+
+
+def ingest_events(ctx: RunContext) -> StepReport:
+    """Return what this run ingested of `interactions`; a run that has not ingested yet does it now."""
+    known = ctx.facts.get("ingested")
+    if known is None:
+        return replace(ingest_sources(ctx), step="interactions")
+    days = days_brought(ctx)
+    return StepReport(
+        step="interactions", skipped=not known, rows={"interactions": sum(days.values())}, details={"days": len(days)}
+    )
+
+
+def days_brought(ctx: RunContext) -> dict[str, int]:
+    """Return the days of `interactions` that this run has written, with their rows; none where it has the base release's."""
+    if "interactions" not in ctx.tables:
+        return {}
+    before = set()
+    if ctx.base is not None and "interactions" in ctx.base.tables:
+        before = set(ctx.warehouse.files("interactions", version=ctx.base.tables["interactions"]))
+    rows = ctx.warehouse.manifest("interactions", version=ctx.tables["interactions"]).to_pylist()
+    day_of = {row["path"]: _DAY.search(row["path"]) for row in rows}
+    brought = {found.group(1) for path, found in day_of.items() if found and path not in before}
+    counts = dict.fromkeys(sorted(brought), 0)
+    for row in rows:
+        found = day_of[row["path"]]
+        if found and found.group(1) in counts:
+            counts[found.group(1)] += row["num_records"]
+    return counts
+
+
+def _ingest(ctx: RunContext) -> StepReport:
+    recipe = ctx.recipe
+    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
+    whole = {source: digest_of_files(named) for source, named in digests.items()}
+    config = [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, whole]
+    outputs = ["items", "rejected_rows", *(["interactions"] if recipe.interactions else [])]
+    if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config):
+        return StepReport(step="ingest", skipped=True)
+    if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
+        ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
+    result = _only_new(ctx, files, digests)
+    if result is None or _returned(ctx, result):
+        ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
+        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
+    items, gone = _write_items(ctx, result)
+    _write_events(ctx, result, items, gone=gone)
+    _write_rejected(ctx, result)
+    ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name]) for name in files})
+    _remember(ctx, result, digests, whole)
+    rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
+    rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
+    details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
+    details |= {"retired": gone} if gone else {}
+    return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
+
+
+def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]]) -> Ingested | None:
+    """Return what files that are new since the base release add; None where all files must be read."""
+    known = _recalled(ctx)
+    if known is None or "rejected_rows" not in ctx.tables:
+        return None
+    if any(digests[source].get(name) != digest for source, named in known.digests.items() for name, digest in named.items()):
+        return None
+    new = {source: {n: path for n, path in named.items() if n not in known.digests[source]} for source, named in files.items()}
+    rejected = pl.from_arrow(ctx.read("rejected_rows", ["source", "target", "row", "rule", "value"]))
+    assert isinstance(rejected, pl.DataFrame)
+    events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
+    ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
+    before = Known(evidence=known.evidence, rows_read=known.rows_read, rejected=rejected, events=events)
+    return ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
+
+
+def _recalled(ctx: RunContext) -> Remembered | None:
+    inputs = ctx.base.inputs if ctx.base else {}
+    if inputs.keys() != ctx.recipe.sources.keys():
+        return None
+    return recall(ctx.warehouse.root / "cache" / "ingest", cache_key(ctx.recipe, _whole(inputs)))
+
+
+def _whole(inputs: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: entry["sha256"] for name, entry in inputs.items()}
+
+
+def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, str]], whole: dict[str, str]) -> None:
+    folder, key = ctx.warehouse.root / "cache" / "ingest", cache_key(ctx.recipe, whole)
+    remember(folder, key, Remembered(digests=digests, rows_read=result.rows_read, evidence=result.evidence))
+    base = {cache_key(ctx.recipe, _whole(ctx.base.inputs))} if ctx.base else set()
+    forget_others(folder, base | {key})
+
+
+def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) -> dict[str, object]:
+    """Return what the release says of a source: its digest and, where it is not one file, the number of files."""
+    columns: Any = ctx.facts["columns"]
+    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path, "columns": columns[source]}
+    return entry if list(digests) == [""] else entry | {"files": len(digests)}
+
+
+def _returned(ctx: RunContext, result: Ingested) -> bool:
+    """Return whether a retired item may come back: its events of earlier days lie in files that were not read."""
+    if "retired_sids" not in ctx.tables:
+        return False
+    retired = ctx.read("retired_sids", ["item_id"]).column("item_id")
+    return bool(pc.any(pc.is_in(result.items.column("item_id"), value_set=retired)).as_py())
+
+
+def _write_items(ctx: RunContext, result: Ingested) -> tuple[pa.Table, int]:
+    """Write `items` unless they are the base release's, without those that retire; return them and how many the base loses.
+
+    Their version is what the later steps go by.
+    """
+    previous = ctx.read("items") if ctx.base else result.items.slice(0, 0)
+    items = keep_unchanged(result.items, previous) if ctx.base else result.items
+    quiet = pa.array(quiet_items(ctx.recipe, result.evidence, _events(ctx, result)).to_list(), pa.string())
+    items = items.filter(pc.invert(pc.is_in(items.column("item_id"), value_set=quiet)))
+    if ctx.recipe.retirement.missing and not result.adds:
+        items = items.filter(pc.is_in(items.column("item_id"), value_set=result.items.column("item_id")))
+    if ctx.base is None or not items.equals(previous.sort_by("item_id")):
+        ctx.write("items", items)
+    stay = pc.is_in(previous.column("item_id"), value_set=items.column("item_id"))
+    return items, len(previous) - (pc.sum(stay).as_py() or 0)
+
+
+def _events(ctx: RunContext, result: Ingested) -> pl.LazyFrame | None:
+    """Return all events, with those of items that retire."""
+    if ctx.recipe.interactions is None:
+        return None
+    new = pl.from_arrow(result.interactions)
+    assert isinstance(new, pl.DataFrame)
+    if not result.adds:
+        return new.lazy()
+    return pl.concat([ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]), new.lazy()])
+
+
+def _write_events(ctx: RunContext, result: Ingested, items: pa.Table, *, gone: int) -> None:
+    """Write the events of the items that stay: all where files were read again or an item has left, else the new ones."""
+    if ctx.recipe.interactions is None:
+        return
+    staying = pc.is_in(result.interactions.column("item_id"), value_set=items.column("item_id"))
+    new = result.interactions.filter(staying)
+    if not result.adds:
+        ctx.write("interactions", new)
+    elif gone:
+        before = ctx.read("interactions")
+        kept = before.filter(pc.is_in(before.column("item_id"), value_set=items.column("item_id")))
+        ctx.write("interactions", pa.concat_tables([kept, new]))
+    elif len(new):
+        ctx.append("interactions", new)
+
+
+def _write_rejected(ctx: RunContext, result: Ingested) -> None:
+    """Write the rejections: all, or those of new files beside the standing ones, without such as an item's that has a text now."""
+    if not result.adds:
+        ctx.write("rejected_rows", result.rejected_rows)
+        return
+    if len(result.settled):
+        before = pl.from_arrow(ctx.read("rejected_rows"))
+        assert isinstance(before, pl.DataFrame)
+        of_items = (pl.col("target") == "items") & (pl.col("rule") == "empty_text")
+        gone = before.filter(of_items).join(result.settled, on=["source", "row"], how="semi")
+        if len(gone):
+            standing = before.join(gone, on=["source", "row", "target"], how="anti").to_arrow().cast(result.rejected_rows.schema)
+            ctx.write("rejected_rows", pa.concat_tables([standing, result.rejected_rows]))
+            return
+    if len(result.rejected_rows):
+        ctx.append("rejected_rows", result.rejected_rows)

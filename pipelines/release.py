@@ -1,0 +1,67 @@
+"""The step that publishes: one release row over everything the run has in force, then the analysts' catalogue.
+
+The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. An override lets
+refusing gates pass, and is part of the release; no override lets a law pass. A run that changed nothing publishes nothing either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from sidlake.pipelines.check import require_fresh_quality
+from sidlake.pipelines.run import RunContext, StepReport
+from sidlake.warehouse.catalog import is_current, write_catalog
+from sidlake.warehouse.codes import verify_stored_codes
+from sidlake.warehouse.identity import user_at_host
+from sidlake.warehouse.releases import ReleaseDraft, current, publish
+
+__all__ = ["release"]
+
+
+def release(ctx: RunContext) -> StepReport:
+    """Publish the run's tables as a new release, or say that nothing has changed.
+
+    Raises:
+        LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile.
+        GateFailed: a gate refuses and the run has no override, or `sid_quality` judged other tables than these.
+    """
+    latest = current(ctx.warehouse)
+    if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
+        if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
+            write_catalog(ctx.warehouse)
+        return StepReport(step="release", skipped=True, details={"release": latest.release_id})
+    facts: dict[str, Any] = ctx.facts
+    generation = ctx.generation  # where there is none yet, this says what to run first
+    require_fresh_quality(ctx)
+    verify_stored_codes(ctx.warehouse, ctx.tables, generation=generation, encoders=facts["encoders"], digest=facts["codebook_hash"])
+    published = publish(
+        ctx.warehouse,
+        ReleaseDraft(
+            run_id=ctx.run_id,
+            generation=generation,
+            tables=ctx.tables,
+            inputs=facts["inputs"],
+            encoders=facts["encoders"],
+            codebook_hash=facts["codebook_hash"],
+            config=_portable(asdict(ctx.recipe)),
+            code_version=version("sidlake"),
+            metrics=facts.get("metrics") or (ctx.base.metrics if ctx.base else {}),
+            steps=ctx.steps,
+            reason=f"{ctx.job} {ctx.recipe.name}" + (f": {ctx.reason}" if ctx.reason else ""),
+            published_by=user_at_host(),
+            override=ctx.override,
+            trained_on=facts.get("trained_on"),
+        ),
+        expected_parent=ctx.base.release_id if ctx.base else None,
+    )
+    write_catalog(ctx.warehouse)
+    details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
+    details |= {"override": published.override} if published.override else {}
+    return StepReport(step="release", rows={"releases": 1}, details=details)
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe without the folder it was read from, which says nothing about what it makes."""
+    return {key: value for key, value in config.items() if key != "folder"}

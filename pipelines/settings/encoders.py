@@ -1,0 +1,63 @@
+"""The encoders section of a recipe: which encoders run, and how their vectors become the one that is quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sidlake.encoders.behaviour import BehaviourConfig
+from sidlake.encoders.fusion.config import FuseConfig, FusionConfig, ModalityWeight
+from sidlake.encoders.image.encoder import ImageEncoderConfig
+from sidlake.encoders.precomputed import PrecomputedConfig
+from sidlake.encoders.text.encoder import TextEncoderConfig
+from sidlake.errors import RecipeError
+
+__all__ = ["EncodersConfig", "Modality"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Modality:
+    """Share of a modality in the fused vector: it is reduced to `dim` principal components and scaled to `weight`.
+
+    Of the fusion kind ``plain`` neither is read: vectors are taken as they are.
+    """
+
+    weight: float = 1.0
+    dim: int = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodersConfig:
+    """The encoders that run and how their vectors are fused; `behaviour` is left out for catalogues without interactions.
+
+    `precomputed` names tables of vectors made elsewhere, each a modality by its name. `fusion` names the modalities that are fused,
+    `fuse` the way.
+    """
+
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    image: ImageEncoderConfig | None = None
+    behaviour: BehaviourConfig | None = None
+    precomputed: dict[str, PrecomputedConfig] = field(default_factory=dict)
+    fusion: dict[str, Modality] = field(default_factory=lambda: {"text": Modality()})
+    whiten: bool = False
+    fuse: FuseConfig = field(default_factory=FuseConfig)
+
+    def __post_init__(self) -> None:
+        named = {"image": self.image, "behaviour": self.behaviour, **self.precomputed}
+        taken = sorted({"text", "image", "behaviour", "fused"} & set(self.precomputed))
+        if taken:
+            msg = f"encoders.precomputed: {taken} are names of other modalities"
+            raise RecipeError(msg)
+        available = {"text"} | {modality for modality, config in named.items() if config}
+        if not self.fusion or not set(self.fusion) <= available:
+            msg = f"encoders.fusion: modalities {sorted(self.fusion)} must be a non-empty subset of {sorted(available)}"
+            raise RecipeError(msg)
+        try:
+            self.fusion_config()
+        except ValueError as error:
+            msg = f"encoders.fusion: {error}"
+            raise RecipeError(msg) from error
+
+    def fusion_config(self) -> FusionConfig:
+        """Return what the fusion is fitted with; `ValueError` where the kind and the modalities do not fit."""
+        weights = tuple(ModalityWeight(name, share.weight, share.dim) for name, share in self.fusion.items())
+        return FusionConfig(weights=weights, whiten=self.whiten, fuse=self.fuse)

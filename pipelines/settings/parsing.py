@@ -1,0 +1,71 @@
+"""Dataclasses from plain mappings: types checked, unknown keys refused, the path of the offending key in the message.
+
+Only what recipes need: dataclasses, tuples, string-keyed dicts, literals, optionals and scalars. A library such as pydantic would
+do more, at the price of a second kind of class for every configuration that the lower folders already declare as dataclasses.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sidlake.errors import RecipeError
+
+__all__ = ["parse_dataclass"]
+
+T = TypeVar("T")
+
+
+def parse_dataclass(kind: type[T], values: Mapping[str, object], *, path: str = "") -> T:
+    """Return an instance of `kind` from `values`.
+
+    Raises:
+        RecipeError: unknown key, missing key or wrong type, with the key's dotted path and what is allowed.
+    """
+    hints = get_type_hints(kind)
+    declared = fields(kind)  # type: ignore[arg-type]
+    allowed = [f.name for f in declared]
+    unknown = [key for key in values if key not in allowed]
+    if unknown:
+        msg = f"unknown key {_join(path, unknown[0])}; allowed here: {', '.join(name for name in allowed if name != 'folder')}"
+        raise RecipeError(msg)
+    missing = [f.name for f in declared if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
+    if missing:
+        msg = f"missing key {_join(path, missing[0])}: add it to the recipe"
+        raise RecipeError(msg)
+    return kind(**{name: _parse(hints[name], value, _join(path, name)) for name, value in values.items()})
+
+
+def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type annotation has no narrower type
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _parse(next(a for a in arguments if a is not type(None)), value, path)
+    if origin is Literal:
+        return _checked(value in arguments, value, path, f"one of {list(arguments)}")
+    if is_dataclass(kind) and isinstance(kind, type):
+        return parse_dataclass(kind, _checked(isinstance(value, Mapping), value, path, "a table"), path=path)
+    if origin is tuple:
+        entries = _checked(isinstance(value, list), value, path, "a list")
+        return tuple(_parse(arguments[0], entry, f"{path}[{i}]") for i, entry in enumerate(entries))
+    if origin is dict:
+        entries = _checked(isinstance(value, Mapping), value, path, "a table")
+        return {key: _parse(arguments[1], entry, _join(path, key)) for key, entry in entries.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return _checked(fits, value, path, kind.__name__)
+
+
+def _checked(fits: bool, value: Any, path: str, expected: str) -> Any:  # noqa: ANN401
+    if not fits:
+        msg = f"{path} must be {expected}, got {value!r}"
+        raise RecipeError(msg)
+    return value
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

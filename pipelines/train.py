@@ -1,0 +1,97 @@
+"""The step that trains the recommender on the current release and records how it fares beside its baselines.
+
+It reads the release, never a run's unpublished versions, and the checkpoint carries the release's id, generation and codebook hash.
+`model_metrics` and `recommendations` are about a release, not part of one; every row names the release it is about.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sidlake.pipelines.recipe import digest_of
+from sidlake.pipelines.run import RunContext, StepReport
+from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.keep.leases import reading
+from sidlake.warehouse.releases import Release
+
+if TYPE_CHECKING:
+    from sidlake.generative.config import GenerativeConfig
+    from sidlake.generative.trainer import TrainerResult
+
+__all__ = ["train_recommender"]
+
+
+def train_recommender(ctx: RunContext) -> StepReport:
+    """Train on the current release, unless this model has been trained on it already; write metrics and recommendations."""
+    config = ctx.recipe.trainer
+    if config is None:
+        return StepReport(step="train", skipped=True)
+    with reading(ctx.warehouse) as current:  # an hour may pass: no vacuum takes the release away meanwhile
+        return _train(ctx, config, current)
+
+
+def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepReport:
+    folder = ctx.warehouse.fetched(ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}")
+    if folder.exists():
+        if not ctx.warehouse.location.is_kept(folder):  # a run was killed while it uploaded
+            ctx.warehouse.keep(folder)
+        return StepReport(step="train", skipped=True, details={"checkpoint": folder.name})
+    import torch  # with transformers 10 s: only who trains pays
+
+    from sidlake.generative.checkpoint import save_checkpoint
+    from sidlake.generative.trainer import train_and_evaluate
+
+    tables = {
+        name: ctx.warehouse.read(name, version=current.tables[name]) for name in ("user_sequences", "semantic_ids", "sid_trie")
+    }
+    widths = _widths(ctx.warehouse.read("codebooks", version=current.tables["codebooks"], columns=["level"]))
+    with ctx.progress.track("training steps") as update:
+        result = train_and_evaluate(
+            tables["user_sequences"],
+            tables["semantic_ids"],
+            tables["sid_trie"],
+            widths=widths,
+            config=config,
+            progress=update,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+    _write(ctx, current, result)
+    save_checkpoint(
+        folder,
+        result.model,
+        release_id=current.release_id,
+        generation=current.generation,
+        codebook_hash=current.codebook_hash,
+        widths=widths,
+        config=config,
+    )
+    ctx.warehouse.keep(folder)
+    write_catalog(ctx.warehouse)
+    figures = {f"{m}_{metric}": round(v, 4) for m, split, metric, v in result.metrics if split == "test" and metric == "recall@10"}
+    rows = {"model_metrics": len(result.metrics), "recommendations": len(result.recommendations)}
+    return StepReport(step="train", rows=rows, details={"checkpoint": folder.name, **figures})
+
+
+def _write(ctx: RunContext, current: Release, result: TrainerResult) -> None:
+    """Append the rows; a repeated training replaces what was written about the same release before it died."""
+    metrics = pa.Table.from_pylist(
+        [
+            {"release_id": current.release_id, "model": model, "split": split, "metric": metric, "value": value}
+            for model, split, metric, value in result.metrics
+        ]
+    )
+    recommendations = pa.Table.from_pylist(
+        [
+            {"release_id": current.release_id, "user_id": user, "rank": rank, "item_id": item, "score": score}
+            for user, rank, item, score in result.recommendations
+        ]
+    )
+    ctx.warehouse.upsert("model_metrics", metrics, ["release_id", "model", "split", "metric"], run_id=ctx.run_id)
+    ctx.warehouse.upsert("recommendations", recommendations, ["release_id", "user_id", "rank"], run_id=ctx.run_id)
+
+
+def _widths(levels: pa.Table) -> tuple[int, ...]:
+    counts = {entry["values"]: entry["counts"] for entry in levels.column("level").value_counts().to_pylist()}
+    return tuple(counts[level] for level in sorted(counts))

@@ -1,0 +1,50 @@
+"""Vectors between Arrow lists and matrices, and the choice of rows to embed."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from sidlake.errors import ContractError
+from sidlake.warehouse.embeddings import as_lists, as_matrix, embedding_rows, matrix_for, missing_rows
+
+X = np.arange(6, dtype=np.float32).reshape(3, 2)
+ITEMS = pa.table({"item_id": ["a", "b", "c"], "content_hash": ["1", "2", "3"]})
+
+
+def stored(*parts):
+    return pl.concat([pl.from_arrow(part) for part in parts]).lazy()
+
+
+def test_lists_and_matrices_round_trip_also_from_slices_and_chunks():
+    lists = as_lists(X)
+    assert np.array_equal(as_matrix(lists), X)
+    assert np.array_equal(as_matrix(lists[1:]), X[1:])
+    assert np.array_equal(as_matrix(pa.chunked_array([lists[:1], lists[1:]])), X)
+
+
+def test_vectors_of_different_lengths_are_refused():
+    with pytest.raises(ContractError, match="vectors of 1 to 2 dimensions"):
+        as_matrix(pa.array([[1.0], [1.0, 2.0]], pa.list_(pa.float32())))
+
+
+def test_only_new_content_or_a_new_encoder_is_missing():
+    table = stored(embedding_rows(ITEMS, "text", "e1", X))
+    changed = pa.table({"item_id": ["a", "b", "d"], "content_hash": ["1", "9", "4"]})
+    assert missing_rows(changed, table, "text", "e1").column("item_id").to_pylist() == ["b", "d"]
+    assert missing_rows(ITEMS, table, "text", "e2").num_rows == 3
+    assert missing_rows(ITEMS, None, "text", "e1").num_rows == 3
+
+
+def test_a_matrix_follows_the_items_and_says_what_is_absent():
+    table = stored(embedding_rows(ITEMS, "text", "e1", X), embedding_rows(ITEMS, "text", "e2", X + 100))
+    wanted = pa.table({"item_id": ["c", "z", "a"], "content_hash": ["3", "0", "1"]})
+    x_ND, present_N = matrix_for(wanted, table, "text", "e1")
+    assert x_ND.tolist() == [[4, 5], [0, 0], [0, 1]]
+    assert present_N.tolist() == [True, False, True]
+
+
+def test_behaviour_is_found_by_item_whatever_its_content_is_now():
+    table = stored(embedding_rows(ITEMS, "behaviour", "b", X))
+    wanted = pa.table({"item_id": ["b"], "content_hash": ["new"]})
+    assert matrix_for(wanted, table, "behaviour", "b", by=["item_id"])[1].tolist() == [True]

@@ -1,0 +1,114 @@
+"""Codebooks as one safetensors file: the tensors, the config that fitted them, and a hash that names them.
+
+The hash covers tensors and config alone, so the same codebooks have the same hash wherever and whenever they were saved; it is
+stored and checked on reading. A file appears whole or not at all: it is written beside its place, synced, then renamed. No
+pickle. Not
+stored: the device, which never changes a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sidlake.errors import ArtifactError
+from sidlake.tokenizers.registry import tokenizer_config
+from sidlake.tokenizers.tokenizer import Tokenizer
+
+__all__ = ["codebook_hash", "load_codebook", "save_codebook"]
+
+_FORMAT = "sidlake.codebook"
+_VERSION = "1"
+_KEY = "sidlake"
+
+
+def save_codebook(model: Tokenizer, path: Path | str) -> str:
+    """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
+    digest = codebook_hash(model)
+    about = {"format": _FORMAT, "version": _VERSION, "kind": model.kind, "config": _fields(model), "sha256": digest}
+    # One key, because safetensors writes several in an order that changes from call to call.
+    _write_whole(Path(path), save(model.tensors(), metadata={_KEY: json.dumps(about, sort_keys=True)}))
+    return digest
+
+
+def load_codebook(path: Path | str, *, dim: int | None = None) -> Tokenizer:
+    """Return the model stored at `path`, equal to the one saved except for ``config.device``, which is ``cpu``.
+
+    Raises `ArtifactError` where the file is missing, damaged, of another kind or version, or (with `dim`) of another dimension.
+    """
+    about, tensors = _read(Path(path))
+    found = (about.get("format"), about.get("version"))
+    if found != (_FORMAT, _VERSION):
+        msg = f"{path} is not a codebook this version reads: it says {found}, expected {(_FORMAT, _VERSION)}"
+        raise ArtifactError(msg, path=str(path), found=found)
+    try:
+        kind, config = tokenizer_config(str(about.get("kind")), about["config"])
+        model = kind.from_tensors(config, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
+        raise ArtifactError(msg, path=str(path)) from error
+    if codebook_hash(model) != about.get("sha256"):
+        msg = f"{path} is damaged: it hashes to {codebook_hash(model)}, not to {about.get('sha256')}; restore it or fit again"
+        raise ArtifactError(msg, path=str(path))
+    if dim is not None and model.dim != dim:
+        msg = f"{path} holds codebooks of {model.dim} dimensions, the vectors have {dim}: fitted with another encoder or fusion"
+        raise ArtifactError(msg, path=str(path), dim=model.dim, expected=dim)
+    return model
+
+
+def codebook_hash(model: Tokenizer) -> str:
+    """Return the SHA-256, in hex, of the tensors (names, types, shapes, little-endian bytes) and the config."""
+    digest = sha256(json.dumps(_fields(model), sort_keys=True).encode())
+    for name, tensor in model.tensors().items():
+        digest.update(f"\n{name} {tensor.dtype.name} {tensor.shape}\n".encode())
+        digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _fields(model: Tokenizer) -> dict[str, Any]:
+    fields = asdict(model.config)
+    del fields["device"]
+    return fields
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """Return what the file says about itself (nothing, for a safetensors file of another make) and its tensors."""
+    try:
+        with safe_open(str(path), framework="np") as file:
+            about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            return dict(about), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except FileNotFoundError as error:
+        msg = f"there is no codebook at {path}: fit one first"
+        raise ArtifactError(msg, path=str(path)) from error
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        msg = f"{path} is not a readable safetensors file ({error}): restore it or fit again"
+        raise ArtifactError(msg, path=str(path)) from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds all of it or is as before, whatever dies and whenever."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes files that nobody else may read
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,83 @@
+"""Residual vector quantization learned by gradient, without encoder or decoder: GRID's R-VQ.
+
+Codebooks start as k-means centroids and learn with the straight-through gradient, all levels at once, with revival of unused codes.
+Residuals are true residuals: GRID normalises before each level, after which centroids do not add up to a reconstruction; and GRID
+trains level by level. The input has nothing to learn here, so the commitment term has no effect and the rest is a k-means in small
+steps.
+
+GRID: Ju et al. 2025, arXiv 2507.22224. Shape suffixes as in `tokenizer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
+from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.tokenizer import ItemFacts, fit_rows
+
+__all__ = ["ResidualVQ", "ResidualVQConfig"]
+
+_SAMPLE_ROWS_PER_CODE = 16
+_START_ITERATIONS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualVQConfig:
+    """How codebooks are trained: steps of Adam on batches, after `start_iterations` of k-means on a sample."""
+
+    widths: tuple[int, ...]
+    seed: int = 0
+    max_fit_rows: int = 1_000_000
+    num_steps: int = 1000
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    revive_every: int = 25
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.batch_size, *self.widths) < 1:
+            msg = f"num_steps, batch_size and widths must be >= 1, got {self}"
+            raise ValueError(msg)
+
+
+class ResidualVQ(AdditiveTokenizer):
+    """Fitted codebooks; encoding and decoding are those of every residual quantizer."""
+
+    kind = "residual_vq"
+    config_type = ResidualVQConfig
+
+    @classmethod
+    def fit(cls, x_ND: npt.ArrayLike, config: ResidualVQConfig, *, facts: ItemFacts | None = None) -> Self:
+        """Return trained codebooks; deterministic on a CPU. Errors of every tokenizer's fit."""
+        import torch
+
+        from sidlake.tokenizers.quantizers.training import Quantizer, QuantizerSettings, one_thread
+
+        x, _ = fit_rows(x_ND, config, cls.kind)
+        sample = max(_SAMPLE_ROWS_PER_CODE * max(config.widths), max(config.widths))
+        start = ResidualKMeansConfig(widths=config.widths, seed=config.seed, max_iterations=_START_ITERATIONS, max_fit_rows=sample)
+        scale = float(np.sqrt(np.square(x, dtype=np.float64).mean())) or 1.0  # steps of Adam have a size of their own
+        first = [level / np.float32(scale) for level in ResidualKMeans.fit(x, start).centroids]
+        with one_thread(config.seed) as generator:
+            quantizer = Quantizer(first, QuantizerSettings(revive_every=config.revive_every)).to(config.device)
+            rows = torch.from_numpy(x / np.float32(scale)).to(config.device)
+            optimizer = torch.optim.Adam(quantizer.parameters(), lr=config.learning_rate)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
+            for step in range(config.num_steps):
+                batch = rows[torch.randint(len(rows), (config.batch_size,), generator=generator).to(config.device)]
+                _, loss, _ = quantizer(batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                if step < 0.8 * config.num_steps:
+                    quantizer.revive(batch, generator)
+        centroids = [(level.detach().cpu().numpy() * np.float32(scale)).astype(np.float32) for level in quantizer.codebooks]
+        codes_NL = cls(centroids, [np.zeros(width, np.int64) for width in config.widths], config).encode(x)
+        counts = [np.bincount(codes_NL[:, level], minlength=width) for level, width in enumerate(config.widths)]
+        return cls(centroids, counts, config)
