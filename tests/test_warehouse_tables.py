@@ -241,6 +241,23 @@ def test_a_first_commit_that_never_landed_leaves_no_table(warehouse):
     assert warehouse.overwrite("items", SAMPLE.items(["a"]), run_id="run") == 0
 
 
+def test_the_head_that_a_listing_tells_is_the_one_that_delta_tells(warehouse):
+    for name in "abcdefghijklm":  # more than ten commits: a checkpoint lies between the entries
+        warehouse.append("items", SAMPLE.items([name]), run_id="run")
+        assert warehouse.version("items") == DeltaTable(warehouse.table_url("items")).version()
+
+
+def test_what_was_read_of_a_version_is_read_again_where_its_log_entry_is_another(warehouse):
+    version = warehouse.overwrite("items", SAMPLE.items(["a", "b"]), run_id="run")
+    assert warehouse.num_rows("items", version) == 2
+    entry = Path(warehouse.table_url("items")) / "_delta_log" / f"{version:020d}.json"
+    entry.write_text(entry.read_text().replace('\\"numRecords\\":2', '\\"numRecords\\":7'))
+    assert warehouse.num_rows("items", version) == 7
+    entry.write_text("damaged")
+    with pytest.raises(StorageError):
+        warehouse.num_rows("items", version)
+
+
 @pytest.mark.parametrize("run_id", ["", "..", ".hidden", "a/b", "a\nb"])
 def test_a_run_id_that_is_no_plain_name_is_refused(warehouse, run_id):
     with pytest.raises(ValueError, match="run_id"):

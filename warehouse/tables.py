@@ -27,6 +27,7 @@ from sidlake.errors import NotFoundError, ReleaseConflict, StorageError
 from sidlake.warehouse.commits import commit_of, committing, is_version_of, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.locks import hold
+from sidlake.warehouse.places.delta_logs import Mark, has_log, head_of, mark_of
 from sidlake.warehouse.places.location import LocalFolder, locate
 from sidlake.warehouse.places.parquet_files import dataset_of, frame_of
 from sidlake.warehouse.places.staged_files import add_action, checked_rows
@@ -62,7 +63,7 @@ class Warehouse:
         self.url = self.location.url
         self.root = self.location.folder
         self._remembers = self.location.options is not None
-        self._known: dict[tuple[str, int], tuple[pa.Schema, pa.Table]] = {}
+        self._known: dict[tuple[str, int], tuple[pa.Schema, pa.Table, Mark | None]] = {}
         self._handles: dict[str, DeltaTable] | None = None
 
     def __repr__(self) -> str:
@@ -146,10 +147,7 @@ class Warehouse:
         """Return the head version of `table`, or None where it has none."""
         url = self.table_url(table)
         with storage_errors(url):
-            return self._at(url).version() if self._has_log(url) else None
-
-    def _has_log(self, url: str) -> bool:
-        return DeltaTable.is_deltatable(url, storage_options=self.location.options)
+            return head_of(self.location, url)
 
     def _at(self, url: str, version: int | None = None) -> DeltaTable:
         return DeltaTable(url, version=version, storage_options=self.location.options)
@@ -158,7 +156,7 @@ class Warehouse:
         """Return the Delta table at `version` (the head by default); `NotFoundError` where there is no such table or version."""
         url = self.table_url(table)
         with storage_errors(url):
-            if not self._has_log(url):
+            if not has_log(self.location, url):
                 msg = f"table {table} does not exist in {self.url}; run the pipeline first"
                 raise NotFoundError(msg, table=table)
             if version is not None and version < 0:
@@ -166,7 +164,7 @@ class Warehouse:
             try:
                 return self._at(url, version)
             except DeltaError as error:
-                if version is not None and version > self._at(url).version():
+                if version is not None and version > (head_of(self.location, url) or 0):
                     raise self._no_version(table, version) from error
                 raise
 
@@ -176,8 +174,6 @@ class Warehouse:
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
         """Return the contract's fields as stored at `version`; `semantic_ids` has the codes of its longest generation."""
-        if not self._remembers:
-            return schema_of_delta(table, self.delta(table, version))
         return self._opened(table, version)[0]
 
     def manifest(self, table: str, *, version: int | None = None) -> pa.Table:
@@ -185,23 +181,29 @@ class Warehouse:
         return self._opened(table, version)[1]
 
     def remembering(self) -> Warehouse:
-        """Return this warehouse as one that asks for each version's files once, which verification must not (8 ms each)."""
+        """Return this warehouse as one that asks for each version's files once, whatever becomes of the log meanwhile."""
         other = Warehouse(self.url)
         other._remembers, other._known, other._handles = True, self._known, {}
         return other
 
     def _opened(self, table: str, version: int | None) -> tuple[pa.Schema, pa.Table]:
-        """Return schema and manifest of `version`; a store's is asked once (five requests), since a version never changes."""
-        if version is not None and (table, version) in self._known:
-            return self._known[table, version]
+        """Return schema and manifest of `version`, which never change: they are read again only where its log entry is another.
+
+        A store is not asked for that (five requests); a warehouse that is `remembering` never looks.
+        """
+        version = self.version(table) if version is None and isinstance(self.location, LocalFolder) else version
+        mark = None if version is None or self._remembers else mark_of(self.location, self.table_url(table), version)
+        known = None if version is None else self._known.get((table, version))
+        if known and (self._remembers or (mark and known[2] == mark)):
+            return known[:2]
         delta = self._stepped(table, version)
         actions = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
         paths = [f"{self.table_url(table)}/{path}" for path in actions["path"].to_pylist()]
         opened = schema_of_delta(table, delta), actions.set_column(0, "path", pa.array(paths, pa.string())).sort_by("path")
-        if self._remembers:
+        if self._remembers or mark:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[table, delta.version()] = opened
+            self._known[table, delta.version()] = (*opened, mark)
         return opened
 
     def _stepped(self, table: str, version: int | None) -> DeltaTable:
