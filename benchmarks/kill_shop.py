@@ -38,6 +38,7 @@ from sidlake.pipelines.run import new_run_id
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 from sidlake.warehouse import catalog, content, laws, releases
 from sidlake.warehouse.file_digests import check_files
+from sidlake.warehouse.holds import hold_by, lift
 from sidlake.warehouse.keep import vacuum
 from sidlake.warehouse.tables import Warehouse
 
@@ -179,6 +180,8 @@ def operate(operation: str, shop: Shop, tell: Tell) -> None:
     """Do `operation` on the shop's warehouse as the command line does it, telling each phase as it begins."""
     _announce_phases(tell)
     warehouse = Warehouse(shop.warehouse)
+    if operation in ("refresh", "retrain", "release"):
+        _resume(warehouse)
     if operation in ("refresh", "retrain"):
         _command("run", operation, "--recipe", str(shop.recipe), "--warehouse", str(shop.warehouse))
     elif operation == "release":
@@ -188,6 +191,13 @@ def operate(operation: str, shop: Shop, tell: Tell) -> None:
         _command("rollback", target, "--reason", "benchmark", "--warehouse", str(shop.warehouse))
     else:
         _command("vacuum", "--keep", str(NUM_KEPT), "--warehouse", str(shop.warehouse))
+
+
+def _resume(warehouse: Warehouse) -> None:
+    """Lift the hold of an earlier operation's rollback."""
+    latest = releases.current(warehouse)
+    if latest and hold_by(warehouse, latest):
+        lift(warehouse, latest, reason="benchmark")
 
 
 def _command(*arguments: str) -> None:
@@ -237,7 +247,7 @@ def _announce_phases(tell: Tell) -> None:
         return run_step(ctx, what)
 
     jobs.run_step = told_step
-    for name in ("_write", "append_at", "append_files", "upsert", "restore"):
+    for name in ("_write", "append", "append_files", "upsert", "restore"):
         announce(Warehouse, name, lambda _, table, *__: f"commit {table}")
     announce(releases, "verify", lambda *_: "verify")
     announce(releases, "content_hash", lambda *_: "hash")

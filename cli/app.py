@@ -137,6 +137,8 @@ def status(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption =
     print_line(f"release {state['release']} of generation {state['generation']}, {state['created_at']}: {state['verdict']}")
     if state["override"]:
         print_line(f"published against its gates by {state['published_by']}: {state['override']}")
+    if state["hold"]:
+        print_line(f'{state["hold"]}; runs publish nothing until: sidlake resume --reason "…"')
     print_rows("tables", ["table", "rows", "version"], state["tables"])
     print_rows("rejected rows", ["target", "rule", "rows"], state["rejected"])
     print_rows("quality", ["metric", "level", "value", "threshold", "verdict"], state["quality"])

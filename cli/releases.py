@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sidlake.warehouse.releases import Release
     from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "releases", "rollback", "show", "unpin", "vacuum"]
+__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "releases", "resume", "rollback", "show", "unpin", "vacuum"]
 
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why, in your words; kept with the change.")]
@@ -124,6 +124,9 @@ def rollback(
 ) -> None:
     """Make an older release current again: a new release that names its versions, after re-reading and re-verifying them.
 
+    From then on runs publish nothing, so that the next scheduled one does not bring back what was wrong: lift that with
+    `sidlake resume`.
+
     Example: sidlake rollback r000003 --reason "r000004 lost the new pictures"
     """
     from sidlake.warehouse.catalog import write_catalog
@@ -145,6 +148,29 @@ def rollback(
     print_line(
         f"{made.release_id} is current: the content of {target.release_id} (was {old}); see sidlake diff {old} {made.release_id}"
     )
+    print_line('runs publish nothing until: sidlake resume --reason "…"')
+
+
+def resume(
+    reason: Annotated[str, typer.Option(help="Why runs may publish again, in your words; it is kept.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let runs publish again after a rollback.
+
+    Example: sidlake resume --reason "the new pictures are there"
+    """
+    from sidlake.warehouse.holds import lift
+    from sidlake.warehouse.releases import current
+
+    lake = open_warehouse(warehouse)
+    if not reason.strip():
+        usage("--reason is empty; say why, others will ask")
+    hold = lift(lake, current(lake), reason=reason)
+    if as_json:
+        print_json(asdict(hold))
+        return
+    print_line(f"runs publish again; they were {hold.spelled()}")
 
 
 def pin(
@@ -261,7 +287,7 @@ def lineage(
     _print_chain(chain, "")
 
 
-COMMANDS = (releases, show, diff, lineage, rollback, pin, pins, unpin, vacuum)
+COMMANDS = (releases, show, diff, lineage, rollback, resume, pin, pins, unpin, vacuum)
 
 
 def _print_chain(chain: Mapping[str, object], indent: str) -> None:

@@ -25,7 +25,7 @@ from sidlake.pipelines.engines import stage
 from sidlake.pipelines.fit_inputs.former_generation import aligned_model, former_codes, starting_facts
 from sidlake.pipelines.fit_inputs.item_facts import facts_for_fit, facts_of_rows, with_facts
 from sidlake.pipelines.fit_inputs.trained_on import trained_on
-from sidlake.pipelines.retirement import held, retired_rows, returned_rows, write_retired
+from sidlake.pipelines.retirement import retired_rows, returned_rows, taken_sids, write_retired
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.tokenizers.artifact import codebook_hash, load_codebook, save_codebook
 from sidlake.tokenizers.item_hash import item_hashes
@@ -37,6 +37,7 @@ from sidlake.tokenizers.uniqueness.reassign import Assignment
 from sidlake.tokenizers.uniqueness.strategies import make_unique
 from sidlake.warehouse.contracts import conform
 from sidlake.warehouse.embeddings import as_code_lists, as_codes, as_lists, as_matrix, matrix_for, present_modalities
+from sidlake.warehouse.ledger import generations
 from sidlake.warehouse.releases import history
 
 __all__ = ["EncodeVectors", "assign", "fit_codebooks", "fused_vectors", "load_generation"]
@@ -115,13 +116,13 @@ def assign(ctx: RunContext) -> StepReport:
     published, retired = _published(ctx), retired_rows(ctx)
     item_ids = ctx.read("items", ["item_id"]).column("item_id")
     stay, left = _split(published, item_ids)
-    known, held_sids = _split(retired.filter(pc.equal(retired.column("generation"), ctx.generation)), item_ids)
-    back = returned_rows(known, num_levels)
+    taken = taken_sids(ctx)
+    returning = _split(_split(taken, item_ids)[0], stay.column("item_id"))[1]
+    back = returned_rows(ctx, returning.column("item_id"), num_levels)
     has_sid = pa.chunked_array([*stay.column("item_id").chunks, *back.column("item_id").chunks], pa.string())
     items, x_ND = fused_vectors(ctx, without=has_sid)
-    held_sids = held_sids.filter(pa.array(held(ctx, held_sids)))
-    occupied = [as_codes(rows.column("codes")) for rows in (stay, back, left, held_sids) if len(rows)]
-    rows = _resolve(ctx, model, items, x_ND, np.concatenate(occupied) if occupied else None) if len(items) else back.slice(0, 0)
+    occupied = as_codes(taken.column("codes")) if len(taken) else None
+    rows = _resolve(ctx, model, items, x_ND, occupied) if len(items) else back.slice(0, 0)
     new = pa.concat_tables([back, conform(rows, "semantic_ids", num_levels=num_levels)])
     if published is None:
         ctx.write("semantic_ids", new, num_levels=num_levels)
@@ -130,7 +131,7 @@ def assign(ctx: RunContext) -> StepReport:
         ctx.write("semantic_ids", pa.concat_tables([kept, new]), num_levels=num_levels)
     elif len(new):
         ctx.append("semantic_ids", new, num_levels=num_levels)
-    write_retired(ctx, retired, left=left, back=back.column("item_id").to_pylist(), given=as_codes(rows.column("codes")))
+    write_retired(ctx, retired, left=left, back=back.column("item_id").to_pylist())
     details = {"assigned": len(rows), "kept": len(stay), "moved": int(np.sum(rows.column("moved").to_numpy()))}
     details |= {"retired": len(left), "returned": len(back)} if len(left) or len(back) else {}
     return StepReport(step="assign", rows={"semantic_ids": len(new)}, details=details)
@@ -232,7 +233,8 @@ def _best_device() -> str:
 
 
 def _next_generation(ctx: RunContext) -> str:
-    numbers = [int(release.generation[1:]) for release in history(ctx.warehouse)]
+    known = {release.generation for release in history(ctx.warehouse)} | generations(ctx.warehouse)
+    numbers = [int(generation[1:]) for generation in known]
     return f"g{max(numbers, default=0) + 1:04d}"
 
 

@@ -1,12 +1,9 @@
 """Items that leave: which ones, what becomes of their SIDs, and who may have those again. After Monolith's expiry of embeddings.
 
 An item is retired when a source that lists the catalogue no longer has it, or when nothing has been heard of it for the recipe's
-number of days. It leaves `items`, `semantic_ids` and, with its events, the feature tables; its SID goes to `retired_sids`. There it
-is held for it: an item that comes back gets the SID it had. Another item of the generation may have it only when `quarantine_days`
-have passed and no live release that named it is left: no current, recent or pinned one, and none that a checkpoint was trained on.
-A new generation spells all SIDs anew, so what an older one held does not bind it.
-
-Not done here: telling which SIDs only a rolled-back release knew; those are free again.
+number of days. It leaves `items`, `semantic_ids` and, with its events, the feature tables; its SID goes to `retired_sids`, where
+people see what has left. Whose it is for as long as the generation is in use stands in the ledger (`warehouse.ledger`), with the
+SIDs of releases that were rolled back: an item that comes back, from wherever, gets the SID it had.
 """
 
 from __future__ import annotations
@@ -14,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,10 +21,10 @@ from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.run import RunContext
 from sidlake.warehouse.contracts import CONTRACTS, conform
 from sidlake.warehouse.embeddings import as_codes
-from sidlake.warehouse.keep.retention import Retention, live_releases
-from sidlake.warehouse.releases import get
+from sidlake.warehouse.ledger import founded, rows_of, taken
+from sidlake.warehouse.releases import readable
 
-__all__ = ["held", "quiet_items", "retired_rows", "returned_rows", "write_retired"]
+__all__ = ["quiet_items", "retired_rows", "returned_rows", "taken_sids", "write_retired"]
 
 _RETIRED = CONTRACTS["retired_sids"]
 
@@ -61,36 +56,26 @@ def retired_rows(ctx: RunContext) -> pa.Table:
     return ctx.warehouse.read("retired_sids", version=base["retired_sids"]) if "retired_sids" in base else _RETIRED.empty_table()
 
 
-def returned_rows(retired: pa.Table, num_levels: int) -> pa.Table:
-    """Return rows of `retired_sids` as rows of `semantic_ids`: what items that come back had."""
-    codes_NL = as_codes(retired.column("codes")).reshape(len(retired), num_levels)
+def taken_sids(ctx: RunContext) -> pa.Table:
+    """Return item_id and codes of every SID that a release of the generation ever named; a ledger that is not there is founded."""
+    founded(ctx.warehouse, readable(ctx.warehouse), run_id=ctx.run_id)
+    return taken(ctx.warehouse, ctx.generation)
+
+
+def returned_rows(ctx: RunContext, item_ids: pa.ChunkedArray, num_levels: int) -> pa.Table:
+    """Return the rows of `semantic_ids` that items of the ledger had: what they get when they come back."""
+    rows = rows_of(ctx.warehouse, ctx.generation, item_ids)
+    codes_NL = as_codes(rows.column("codes")).reshape(len(rows), num_levels)
     levels = {f"code_{level}": pa.array(codes_NL[:, level], pa.int32()) for level in range(num_levels)}
-    columns = {name: retired.column(name) for name in retired.column_names if name != "retired_at"} | levels
+    columns = {name: rows.column(name) for name in rows.column_names if name not in ("release_id", "run_id")} | levels
     return conform(pa.table(columns), "semantic_ids", num_levels=num_levels)
 
 
-def held(ctx: RunContext, retired: pa.Table) -> npt.NDArray[np.bool_]:
-    """Return which SIDs of `retired` no other item may have yet."""
-    if not len(retired):
-        return np.zeros(0, bool)
-    days = ctx.recipe.retirement.quarantine_days
-    live = [get(ctx.warehouse, name) for name in live_releases(ctx.warehouse, Retention(days=float(days)), now=ctx.now)]
-    since = [release.created_at for release in live if release.generation == ctx.generation]
-    oldest = min(since, default=None)
-    until = ctx.now - timedelta(days=days)
-    return np.array(
-        [at > until or (oldest is not None and at > oldest) for at in retired.column("retired_at").to_pylist()], dtype=bool
-    )
-
-
-def write_retired(ctx: RunContext, before: pa.Table, *, left: pa.Table, back: Sequence[str], given: npt.NDArray[np.int32]) -> None:
-    """Write `retired_sids`: with the SIDs of items that `left`, without items that are `back` and SIDs `given` to others."""
+def write_retired(ctx: RunContext, before: pa.Table, *, left: pa.Table, back: Sequence[str]) -> None:
+    """Write `retired_sids`: with the SIDs of items that `left`, without items that are `back`."""
     mine = pc.equal(before.column("generation"), ctx.generation)
-    taken = {tuple(codes) for codes in given.tolist()}
-    gone = [tuple(codes) in taken for codes in before.column("codes").to_pylist()]
     is_back = pc.is_in(before.column("item_id"), value_set=pa.array(back, pa.string()))
-    over = pc.and_(mine, pc.or_(is_back, pa.array(gone, pa.bool_())))
-    kept = before.filter(pc.invert(over))
+    kept = before.filter(pc.invert(pc.and_(mine, is_back)))
     rows = [kept]
     if len(left):
         now = left.append_column("retired_at", pa.array([ctx.now] * len(left), pa.timestamp("us", tz="UTC")))

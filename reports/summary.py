@@ -15,6 +15,7 @@ import pyarrow as pa
 from sidlake.errors import NotFoundError
 from sidlake.tokenizers.semantic_id import format_sids, parse_sid
 from sidlake.warehouse.embeddings import as_matrix
+from sidlake.warehouse.holds import hold_by
 from sidlake.warehouse.releases import Release, get
 from sidlake.warehouse.tables import Warehouse
 
@@ -24,7 +25,7 @@ _EXAMPLES = 3
 
 
 def status_of(warehouse: Warehouse) -> dict[str, Any]:
-    """Return the current release with its tables, rejected rows by rule, verdicts and the models' metrics."""
+    """Return the current release with the hold on runs, its tables, rejected rows by rule, verdicts and the models' metrics."""
     release = get(warehouse)
     tables = [{"table": t, "rows": warehouse.num_rows(t, v), "version": v} for t, v in sorted(release.tables.items())]
     rejected = (
@@ -42,6 +43,7 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
         "content_hash": release.content_hash,
         "published_by": release.published_by,
         "override": release.override,
+        "hold": hold.spelled() if (hold := hold_by(warehouse, release)) else None,
         "verdict": next((v for v in ("refuse", "warn") if v in verdicts), "pass"),
         "tables": tables,
         "rejected": rejected.sort("target", "rows", "rule", descending=[False, True, False]).to_dicts(),

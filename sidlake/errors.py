@@ -13,6 +13,7 @@ __all__ = [
     "EncoderError",
     "FitError",
     "GateFailed",
+    "HoldError",
     "LawBroken",
     "NotFoundError",
     "RecipeError",
@@ -77,6 +78,10 @@ class CapacityError(SidlakeError):
 
 class GateFailed(SidlakeError):
     """A quality gate refused publication; `details` holds the failing metrics with value and threshold."""
+
+
+class HoldError(SidlakeError):
+    """The current release is a rollback, after which runs publish nothing until somebody lifts the hold."""
 
 
 class LawBroken(SidlakeError):

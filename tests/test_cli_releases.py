@@ -67,6 +67,7 @@ def test_names_and_numbers_that_are_none_exit_2(sidlake):
     sidlake("rollback", "r000001", "--reason", " ", code=2)
     sidlake("rollback", "current", "--reason", "no", code=2)
     sidlake("vacuum", "--keep", "0", code=2)
+    sidlake("resume", "--reason", " ", code=2)
 
 
 def test_rollback_then_vacuum_free_what_only_the_release_in_between_had(sidlake):
@@ -75,6 +76,14 @@ def test_rollback_then_vacuum_free_what_only_the_release_in_between_had(sidlake)
     plan = json.loads(sidlake("vacuum", "--keep", "1", "--json"))
     assert (list(plan["kept"]), plan["unreadable"]) == (["r000003"], [])
     assert "freed 0 files, 0 bytes" in sidlake("vacuum", "--older-than", "0")
+
+
+def test_a_rollback_holds_runs_until_they_may_resume(sidlake):
+    assert "held by rollback r000003" in sidlake("status")
+    assert json.loads(sidlake("resume", "--reason", "mended", "--json"))["reason"] == "as it was"
+    assert json.loads(sidlake("status", "--json"))["hold"] is None
+    with pytest.raises(NotFoundError, match="no hold is in force"):
+        sidlake("resume", "--reason", "again")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)

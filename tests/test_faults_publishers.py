@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import warehouse_sample as sample
 
@@ -47,16 +48,64 @@ def test_a_machine_without_the_lock_learns_from_the_commit_that_another_has_publ
         publish(one, sample.draft(written), expected_parent="r000001")
 
 
-def test_a_write_returns_its_own_version_though_another_machine_has_written_since(machines, monkeypatch):
+@pytest.fixture
+def meanwhile(machines, monkeypatch):
+    """What makes the second machine add an item to `items` in the moment before the first one commits."""
+    _, two = machines
+    make = tables.commit_of
+
+    def plan():
+        def late(run_id, write_id, **settings):
+            monkeypatch.setattr(tables, "commit_of", make)
+            two.append("items", sample.items(["of two"]), run_id="two")
+            return make(run_id, write_id, **settings)
+
+        monkeypatch.setattr(tables, "commit_of", late)
+
+    return plan
+
+
+def staged(warehouse, rows):
+    file = warehouse.staging("one") / "rows.parquet"
+    pq.write_table(rows, file)
+    return [file]
+
+
+WRITES = {
+    "overwrite": lambda one: one.overwrite("items", sample.items(["of one"]), run_id="one"),
+    "append_at": lambda one: one.append_at("items", sample.items(["of one"]), head=0, run_id="one"),
+    "append_files": lambda one: one.append_files("items", staged(one, sample.items(["of one"])), run_id="one"),
+    "restore": lambda one: one.restore("items", 0, run_id="one"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_into_which_another_machine_commits_is_refused_and_mixes_no_rows(machines, meanwhile, name):
+    one, _ = machines
+    if name == "restore":
+        one.overwrite("items", sample.items(["of one"]), run_id="one")
+    before = one.version("items")
+    meanwhile()
+    with pytest.raises(ReleaseConflict, match=f"table items moved from version {before} to {before + 1}"):
+        WRITES[name](one)
+    assert one.version("items") == before + 1
+    assert one.num_rows("items") == one.num_rows("items", before) + 1
+
+
+def test_files_made_for_an_older_head_are_refused(machines):
     one, two = machines
-    find_version = tables.version_of
+    head = one.version("items")
+    two.append("items", sample.items(["of two"]), run_id="two")
+    for stale in (head, None):
+        with pytest.raises(ReleaseConflict, match="run again to build on it"):
+            one.append_files("items", staged(one, sample.items(["of one"])), head=stale, run_id="one")
+    assert one.append_files("items", staged(one, sample.items(["of one"])), head=head + 1, run_id="one") == head + 2
 
-    def late(location, url, write_id):
-        monkeypatch.undo()
-        two.overwrite("items", sample.items(sample.item_ids(12), title="two"), run_id="two")
-        return find_version(location, url, write_id)
 
-    monkeypatch.setattr(tables, "version_of", late)
-    version = one.overwrite("items", sample.items(sample.item_ids(12), title="one"), run_id="one")
-    assert version == one.version("items") - 1
-    assert {row["title"].split()[0] for row in one.read("items", version=version).to_pylist()} == {"one"}
+def test_rows_that_stand_by_themselves_follow_those_of_another_machine_and_learn_their_version(machines, meanwhile):
+    one, two = machines
+    meanwhile()
+    version = one.append("items", sample.items(["of one"]), run_id="one")
+    assert version == one.version("items") == 2
+    two.append("items", sample.items(["of two again"]), run_id="two")
+    assert one.num_rows("items", version) == 14

@@ -2,21 +2,20 @@
 
 import random
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 
 from sidlake.errors import LawBroken
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.retirement import held
 from sidlake.pipelines.run import RunContext, new_run_id
 from sidlake.pipelines.steps import JOBS, run_step
+from sidlake.warehouse.holds import lift
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.releases import current, history
+from sidlake.warehouse.releases import current, history, rollback
 from sidlake.warehouse.tables import Warehouse
 
 COLOURS = ["red", "blue", "green", "white", "pink", "black"]
@@ -232,11 +231,25 @@ def test_a_published_sid_that_vanishes_is_refused(copies):
         verify(shop.warehouse, kept, generation=release.generation, previous=release)
 
 
-@pytest.mark.parametrize(
-    ("retired_at", "free"), [(datetime(2020, 1, 1, tzinfo=UTC), True), (datetime(2100, 1, 1, tzinfo=UTC), False)]
-)
-def test_a_sid_is_free_once_its_time_is_over_and_no_live_release_named_it(copies, retired_at, free):
+def test_after_a_rollback_no_other_item_gets_a_sid_that_was_published(copies):
     shop = copies()
-    ctx = RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id="run", job="refresh")
-    rows = pa.table({"retired_at": pa.array([retired_at], pa.timestamp("us", tz="UTC"))})
-    assert np.array_equal(held(ctx, rows), [not free])
+    write_day(shop.folder, 12, [sale("I00", "red mug"), sale("N1", "golden mug", "u1", 1)])
+    run(shop)
+    published = sids(shop)
+    lift(shop.warehouse, rollback(shop.warehouse, "r000001", "N1 was a mistake"), reason="the file was mended")
+    write_day(shop.folder, 12, [sale("I00", "red mug"), sale("N2", "golden mug", "u1", 1)])
+    run(shop)
+    assert sids(shop)["N2"] not in published.values()
+    write_day(shop.folder, 13, [sale("N1", "golden mug", "u1", 1)])
+    run(shop)
+    assert sids(shop)["N1"] == published["N1"]
+
+
+def test_what_a_release_brought_has_the_same_sids_when_it_is_published_again_after_a_rollback(copies):
+    shop = copies()
+    write_day(shop.folder, 12, [sale(f"N{n}", f"{COLOURS[n]} box, large", "u1", n) for n in range(6)])
+    run(shop)
+    second = current(shop.warehouse)
+    lift(shop.warehouse, rollback(shop.warehouse, "r000001", "too early"), reason="now")
+    run(shop)
+    assert current(shop.warehouse).content_hash == second.content_hash

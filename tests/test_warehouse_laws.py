@@ -22,7 +22,9 @@ SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("warehous
 @pytest.fixture(scope="module")
 def lawful(tmp_path_factory):
     warehouse = Warehouse.create_or_open(tmp_path_factory.mktemp("laws") / "a 'quoted' house*")
-    return warehouse, SAMPLE.write(warehouse)
+    rows = [{"item_id": name, "modality": "text", "encoder_id": "e", "content_hash": "00", "vector": [0.0, 1.0]} for name in "ab"]
+    vectors = pa.Table.from_pylist(rows, SAMPLE.CONTRACTS["item_embeddings"])
+    return warehouse, SAMPLE.write(warehouse) | {"item_embeddings": warehouse.overwrite("item_embeddings", vectors, run_id="run")}
 
 
 def _broken(lawful, table, change):
@@ -66,6 +68,14 @@ BREAKS = {
     "sid spells the codes": ("semantic_ids", _set(sid="<a_0><b_0><c_9>")),
     "sid_key is the codes in mixed radix": ("semantic_ids", _set(sid_key=None)),
     "interactions name known items": ("interactions", _set(item_id="stranger")),
+    "interactions tell of one event per user, item and instant": (
+        "interactions",
+        lambda rows: [*rows, {**rows[0], "event": "view", "weight": 2.0}],
+    ),
+    "an item's content has one vector of each encoder": (
+        "item_embeddings",
+        lambda rows: [*rows, {**rows[0], "vector": [1.0, 0.0]}],
+    ),
     "sequences have num_levels codes per item": ("user_sequences", _set(codes=[0, 0])),
     "sequence targets are known items": ("user_sequences", _set(target="stranger")),
     "sequences carry their items' codes": ("user_sequences", _set(codes=[0, 0, 0, 0, 0, 1, 0, 0, 1])),

@@ -203,6 +203,7 @@ def test_the_same_rows_have_the_same_laws_and_the_same_hash_as_in_a_folder(fille
     local = Warehouse.create_or_open(tmp_path)
     tables, release = sample.write(local), get(filled, "r000001")
     assert content_hash(local, tables, "g1") == release.content_hash
+    publish(local, sample.draft(tables), expected_parent=None)
     assert verify(local, tables, generation="g1") == verify(filled, release.tables, generation="g1")
 
 

@@ -48,6 +48,8 @@ _ABOUT = {
     "model_metrics": "how the trained models fare, per release",
     "recommendations": "recommended items per user, from the latest release that has any",
     "releases": "all releases; the last row is current",
+    "sid_ledger": "every SID that a release ever named, and whose it is",
+    "lifted_holds": "rollbacks after which runs were told to publish again",
     "file_digests": "SHA-256 of every file that releases name, for finding damage",
     "pins": "names in force and the releases they point at",
     "vacuumed": "releases whose files are gone; the views of history leave them out",
@@ -134,6 +136,8 @@ def statements(warehouse: Warehouse) -> list[str]:
         raise NotFoundError(msg, path=warehouse.url)
     views = {
         "releases": _head(warehouse, "releases"),
+        "sid_ledger": _head(warehouse, "sid_ledger"),
+        "lifted_holds": _head(warehouse, "lifted_holds"),
         "file_digests": _head(warehouse, "file_digests"),
         "pins": f"SELECT * FROM ({_head(warehouse, 'pins')}) {_IN_FORCE}",
         "vacuumed": _head(warehouse, "vacuumed"),
@@ -268,7 +272,7 @@ def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str
 
 
 def _stamp(warehouse: Warehouse) -> str:
-    heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", "pins", "vacuumed", *_WRITTEN_AFTER)]
+    heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", "pins", "vacuumed", "lifted_holds", *_WRITTEN_AFTER)]
     return " ".join([*heads, warehouse.url])
 
 

@@ -1,6 +1,8 @@
 """Commits of a Delta table: what they are marked with, which version they made, and losing against another machine.
 
-Every commit carries the run's id and an id of its own, by which `version_of` finds it where others commit at the same time.
+Every commit carries the run's id and an id of its own. Most are made on a head that the writer names (`on_head`): they become its
+next version or nothing, so what a version holds is what its writer made of the one before. Where rows stand by themselves the
+commit may follow another's, and `version_of` finds which version it made.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ from contextlib import contextmanager
 
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import CommitProperties
 
 from sidlake.errors import ReleaseConflict, StorageError
+from sidlake.warehouse.places.delta_logs import head_of
 from sidlake.warehouse.places.location import LocalFolder, ObjectStore
 from sidlake.warehouse.places.storage import storage_errors
 
-__all__ = ["commit_of", "committing", "is_version_of", "version_of"]
+__all__ = ["commit_of", "committing", "on_head", "version_of"]
 
 _LOST = ("concurrent transaction", "since last commit", "already exists", "commit attempts")
 """What Delta says of a commit that others came before (deltalake 1.6.6)."""
@@ -43,17 +46,38 @@ def committing(location: LocalFolder | ObjectStore, url: str) -> Iterator[None]:
             raise ReleaseConflict(msg, path=url) from error
 
 
+@contextmanager
+def on_head(location: LocalFolder | ObjectStore, url: str, head: int | None, write_id: str) -> Iterator[None]:
+    """Raise `ReleaseConflict` where the block's commit was to follow `head` (None: no table yet) and another one does.
+
+    The block commits without retries. The condition is the commit's own, so it holds between processes that share no lock.
+    """
+    with storage_errors(url):
+        try:
+            yield
+        except DeltaError as error:
+            found = head_of(location, url)
+            if found == head:
+                raise
+            # the answer to a PUT may be lost on its way, and the client's second try then finds its own commit in the way
+            wanted = 0 if head is None else head + 1
+            if isinstance(location, LocalFolder) or not _is_version_of(location, url, write_id, wanted):
+                table = url.rsplit("/", 1)[-1]
+                msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
+                raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
+
+
 def version_of(location: LocalFolder | ObjectStore, url: str, write_id: str) -> int:
     """Return the version that the commit `write_id` made: the head, or one before it where another machine is ahead."""
     head = DeltaTable(url, storage_options=location.options).version()
     for version in range(head, -1, -1):
-        if is_version_of(location, url, write_id, version):
+        if _is_version_of(location, url, write_id, version):
             return version
     msg = f"the commit {write_id} is not in the log of {url}; check that the store is healthy, then run again"
     raise StorageError(msg, path=url)
 
 
-def is_version_of(location: LocalFolder | ObjectStore, url: str, write_id: str, version: int) -> bool:
+def _is_version_of(location: LocalFolder | ObjectStore, url: str, write_id: str, version: int) -> bool:
     """Return whether the commit `write_id` made `version`.
 
     The log entry itself is read: `DeltaTable.history` numbers commits from the version it was opened at, and lists newer ones of

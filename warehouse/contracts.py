@@ -199,6 +199,31 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("trained_on", pa.string(), "JSON: the rows the codebooks were fitted on: number, digest", nullable=True),
         ]
     ),
+    "sid_ledger": pa.schema(
+        [
+            _field("generation", pa.string(), "the codebooks that made the SID"),
+            _field("item_id", pa.string(), "the item whose SID it is, for as long as the generation is in use"),
+            _field("codes", pa.list_(pa.int32()), "the SID; neither it nor the item occurs twice within a generation"),
+            _field("sid", pa.string(), "the SID spelled as tokens"),
+            _field("sid_key", pa.int64(), "the SID as one number, as in `semantic_ids`", nullable=True),
+            _field("modalities", pa.list_(pa.string()), "modalities that the item's vector was made of"),
+            _field("raw_codes", pa.list_(pa.int32()), "the nearest codes, before collisions were resolved"),
+            _field("moved", pa.bool_(), "whether resolving a collision had changed the codes"),
+            _field("move_cost", pa.float32(), "as in `semantic_ids`"),
+            _field("residual_norm", pa.float32(), "as in `semantic_ids`"),
+            _field("assigned_at", _TIMESTAMP, "when the SID was first assigned"),
+            _field("release_id", pa.string(), "the release that was to name it first; a run that died just before may not have"),
+            _field("run_id", pa.string(), "the run that gave it"),
+        ]
+    ),
+    "lifted_holds": pa.schema(
+        [
+            _field("release_id", pa.string(), "the rollback after which runs publish again"),
+            _field("lifted_at", _TIMESTAMP, "when"),
+            _field("lifted_by", pa.string(), "who: user@host"),
+            _field("reason", pa.string(), "why, in the person's words"),
+        ]
+    ),
     "file_digests": pa.schema(
         [
             _field("table_name", pa.string(), "the table"),

@@ -48,11 +48,17 @@ class _Law:
 
 
 def verify(
-    warehouse: Warehouse, tables: Mapping[str, int], *, generation: str, previous: _Earlier | None = None
+    warehouse: Warehouse,
+    tables: Mapping[str, int],
+    *,
+    generation: str,
+    previous: _Earlier | None = None,
+    ledger: int | None = None,
 ) -> dict[str, int | float]:
     """Return what was checked (rows of each table, laws, published SIDs compared), or raise for what does not hold.
 
-    `tables` gives the version of each table; items, semantic_ids and codebooks are required, others checked where named.
+    `tables` gives the version of each table; items, semantic_ids and codebooks are required, others checked where named. SIDs are
+    judged against every one that the generation ever published, by the version `ledger` of the ledger, or its newest.
     Raises `StorageError` naming a file that is missing, of another size than the log says, or unreadable, and `LawBroken` with
     rule, count and examples.
     """
@@ -60,16 +66,20 @@ def verify(
     if missing:
         msg = f"a release needs versions of {', '.join(REQUIRED)}; missing {', '.join(missing)}: run the steps that write them"
         raise LawBroken(msg, rule="complete", missing=missing)
-    for name, version in tables.items():
+    ledger = warehouse.version("sid_ledger") if ledger is None else ledger
+    read = dict(tables) if ledger is None else {**tables, "sid_ledger": ledger}
+    for name, version in read.items():
         _check_files(warehouse, name, version)
     with session(warehouse) as connection:
-        counts = _define_relations(connection, warehouse, tables, generation)
+        counts = _define_relations(connection, warehouse, read, generation)
         widths = _level_widths(connection, generation)
         laws = [*_item_laws(), *_sid_laws(widths)]
         laws += _interaction_laws() if "interactions" in tables else []
+        laws += _vector_laws() if "item_embeddings" in tables else []
         laws += _sequence_laws(len(widths)) if "user_sequences" in tables else []
         laws += _trie_laws(len(widths)) if "sid_trie" in tables else []
         laws += _retirement_laws() if "retired_sids" in tables else []
+        laws += _ledger_laws() if "sid_ledger" in read else []
         if previous is not None and previous.generation == generation:
             counts["published_sids"] = _define_published(connection, warehouse, previous)
             laws += _published_laws(previous.release_id, retired="retired_sids" in tables)
@@ -114,7 +124,7 @@ def _define_relations(
         if rows != stated:
             msg = f"table {name} version {version} has {rows} rows in its files, the log says {stated}; write the table again"
             raise StorageError(msg, table=name, version=version)
-        of_generation = name in ("semantic_ids", "codebooks", "retired_sids")
+        of_generation = name in ("semantic_ids", "codebooks", "retired_sids", "sid_ledger")
         where = f" WHERE generation = {literal(generation)}" if of_generation else ""
         connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM ({relation}){where}')
         counts[name] = rows
@@ -183,6 +193,20 @@ def _interaction_laws() -> list[_Law]:
         _Law(
             "interactions name known items",
             "SELECT item_id || ' of user ' || user_id FROM interactions ANTI JOIN items USING (item_id)",
+        ),
+        _Law(
+            "interactions tell of one event per user, item and instant",
+            "SELECT item_id || ' of user ' || user_id FROM interactions GROUP BY user_id, item_id, ts HAVING count(*) > 1",
+        ),
+    ]
+
+
+def _vector_laws() -> list[_Law]:
+    return [
+        _Law(
+            "an item's content has one vector of each encoder",
+            "SELECT item_id || ': ' || modality || ' of ' || encoder_id FROM item_embeddings "
+            "GROUP BY item_id, modality, encoder_id, content_hash HAVING count(*) > 1",
         )
     ]
 
@@ -254,6 +278,26 @@ def _retirement_laws() -> list[_Law]:
             "ON s.codes = r.codes",
         ),
         _Law("no retired item is in the catalogue", "SELECT item_id FROM items SEMI JOIN retired_sids USING (item_id)"),
+    ]
+
+
+def _ledger_laws() -> list[_Law]:
+    return [
+        _Law(
+            "no SID is another item's by the ledger",
+            "SELECT s.item_id || ' has ' || s.sid || ' of ' || l.item_id FROM semantic_ids s JOIN sid_ledger l "
+            "ON s.codes = l.codes WHERE s.item_id <> l.item_id",
+        ),
+        _Law(
+            "no item has another SID than by the ledger",
+            "SELECT s.item_id || ' has ' || s.sid || ' and had ' || l.sid FROM semantic_ids s JOIN sid_ledger l USING (item_id) "
+            "WHERE s.codes IS DISTINCT FROM l.codes",
+        ),
+        _Law(
+            "the ledger names every item and every SID once",
+            "SELECT min(item_id) || ' ' || min(sid) FROM sid_ledger GROUP BY item_id HAVING count(*) > 1 "
+            "UNION ALL SELECT min(item_id) || ' ' || min(sid) FROM sid_ledger GROUP BY codes HAVING count(*) > 1",
+        ),
     ]
 
 

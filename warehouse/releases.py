@@ -22,18 +22,20 @@ from sidlake.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.file_digests import check_files, note_files
+from sidlake.warehouse.holds import hold_by, refuse_held
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.keep.pins import pins, resolve
 from sidlake.warehouse.keep.shared_leases import leased
 from sidlake.warehouse.keep.vacuumed import refuse_vacuumed, vacuumed
 from sidlake.warehouse.laws import verify
+from sidlake.warehouse.ledger import TABLE, founded, record
 from sidlake.warehouse.places.location import ObjectStore
 from sidlake.warehouse.tables import TABLES, Warehouse
 
 __all__ = ["Release", "ReleaseDraft", "content_hash", "current", "find", "get", "history", "publish", "readable", "rollback"]
 
 _JSON = ("tables", "inputs", "encoders", "config", "metrics", "steps", "trained_on")
-_NOT_IN_RELEASES = {"releases", "pins", "vacuumed"}
+_NOT_IN_RELEASES = {"releases", "pins", "vacuumed", "sid_ledger", "lifted_holds"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +104,12 @@ def current(warehouse: Warehouse) -> Release | None:
 
 def readable(warehouse: Warehouse) -> list[Release]:
     """Return the releases whose files are kept, oldest first: all but the vacuumed ones."""
+    return _readable(warehouse, history(warehouse))
+
+
+def _readable(warehouse: Warehouse, known: list[Release]) -> list[Release]:
     gone = vacuumed(warehouse)
-    return [release for release in history(warehouse) if release.release_id not in gone]
+    return [release for release in known if release.release_id not in gone]
 
 
 def get(warehouse: Warehouse, release_id: str = "current") -> Release:
@@ -133,35 +139,43 @@ def find(warehouse: Warehouse, release_id: str = "current") -> Release:
     raise NotFoundError(msg, release_id=release_id, known=names)
 
 
-def publish(warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: str | None) -> Release:
+def publish(
+    warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: str | None, despite_hold: str | None = None
+) -> Release:
     """Return the new release after re-reading from storage all that it names; one atomic commit makes it visible.
 
-    Raises `ReleaseConflict` when the latest release is not `expected_parent` (None for the first), `LawBroken` or `StorageError`
-    when what lies in storage does not hold, `GateFailed` when `sid_quality` has a verdict ``refuse`` and the candidate no override.
-    Nothing is published then. The release keeps the override only where it was needed.
+    Raises `ReleaseConflict` when the latest release is not `expected_parent` (None for the first), or another run gave SIDs
+    meanwhile; `HoldError` when it is a rollback and `despite_hold` gives no reason; `LawBroken` or `StorageError` when what lies in
+    storage does not hold; `GateFailed` when `sid_quality` has a verdict ``refuse`` and the candidate no override. Nothing is
+    published then. The release keeps the override only where it was needed, and the reason why it was published despite a hold.
     """
-    with warehouse.writing(candidate.run_id):
+    run_id, tables, generation = candidate.run_id, candidate.tables, candidate.generation
+    with warehouse.writing(run_id):
         version = warehouse.version("releases")
         known = [] if version is None else _history_at(warehouse, version)
         parent = known[-1] if known else None
         _expect(parent, expected_parent)
-        previous = next((release for release in reversed(known) if release.generation == candidate.generation), None)
-        verify(warehouse, candidate.tables, generation=candidate.generation, previous=previous)
-        refused = _check_gates(warehouse, candidate.tables, candidate.override)
-        digest = content_hash(warehouse, candidate.tables, candidate.generation)
-        note_files(warehouse, candidate.tables, run_id=candidate.run_id)
+        reason = _reason(warehouse, candidate, parent, despite_hold)
+        previous = next((release for release in reversed(known) if release.generation == generation), None)
+        head = founded(warehouse, _readable(warehouse, known), run_id=run_id)
+        verify(warehouse, tables, generation=generation, previous=previous, ledger=head)
+        refused = _check_gates(warehouse, tables, candidate.override)
+        digest = content_hash(warehouse, tables, generation)
         draft = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "run_id"}
-        draft |= {"override": candidate.override if refused else None}
+        draft |= {"override": candidate.override if refused else None, "reason": reason}
         release = _next(parent, status="published", digest=digest, draft=draft)
-        _append(warehouse, release, version, candidate.run_id)
+        head = record(warehouse, tables, generation, head=head, release_id=release.release_id, run_id=run_id)
+        note_files(warehouse, _with_ledger(tables, head), run_id=run_id)
+        _append(warehouse, release, version, run_id)
     return release
 
 
 def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by: str | None = None) -> Release:
     """Return a new release that names the versions of `release_id`, which are re-read and must still have its content hash.
 
-    Raises `NotFoundError` for an id or pin that is unknown or whose release was vacuumed, `StorageError` or `LawBroken` when its
-    files are no longer what was published.
+    From then on runs publish nothing until the hold is lifted (see `holds`). Raises `NotFoundError` for an id or pin that is
+    unknown or whose release was vacuumed, `StorageError` or `LawBroken` when its files are no longer what was published, or when a
+    release of an earlier version gave its SIDs to other items.
     """
     run_id, place = f"rollback-{uuid.uuid4().hex}", warehouse.location
     name = find(warehouse, release_id).release_id
@@ -170,8 +184,9 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by
     with warehouse.writing(run_id), lease:
         version = warehouse.version("releases")
         target = get(warehouse, name)
-        check_files(warehouse, target.tables)
-        verify(warehouse, target.tables, generation=target.generation)
+        head = founded(warehouse, readable(warehouse), run_id=run_id)
+        check_files(warehouse, _with_ledger(target.tables, head))
+        verify(warehouse, target.tables, generation=target.generation, ledger=head)
         digest = content_hash(warehouse, target.tables, target.generation)
         if digest != target.content_hash:
             msg = f"the files of {target.release_id} have content hash {digest}, published was {target.content_hash}; restore them"
@@ -181,6 +196,19 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by
         release = _next(current(warehouse), status="rollback", digest=digest, draft=kept | changed)
         _append(warehouse, release, version, run_id)
     return release
+
+
+def _with_ledger(tables: Mapping[str, int], head: int | None) -> dict[str, int]:
+    return {**tables} if head is None else {**tables, TABLE: head}
+
+
+def _reason(warehouse: Warehouse, candidate: ReleaseDraft, parent: Release | None, despite_hold: str | None) -> str:
+    """Return why the candidate is published, and why despite a hold; raise `HoldError` where there is one and no such reason."""
+    why = (despite_hold or "").strip()
+    if not why:
+        refuse_held(warehouse, parent)
+    hold = hold_by(warehouse, parent)
+    return f"{candidate.reason} (despite the hold of {hold.release_id}: {why})" if hold else candidate.reason
 
 
 def _history_at(warehouse: Warehouse, version: int) -> list[Release]:

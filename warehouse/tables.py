@@ -1,8 +1,9 @@
 """The warehouse's tables: Delta Lake tables under one root, written one commit at a time and readable at every version.
 
 Every write is one commit whose metadata carries the run's id; a failed write leaves the head where it was, and what it left on disk
-is named by no version. The log is never shortened (`_SETTINGS`), because releases name old versions. Where the tables lie, a folder
-or an object store, is `location`'s; the writer lock holds on one machine, and between machines the conditioned commits decide.
+is named by no version. A write follows the head that it was made for, or is refused (`ReleaseConflict`); only `append` and
+`upsert`, for rows that stand by themselves, let others' commits come between. The log is never shortened (`_SETTINGS`), because
+releases name old versions. Where the tables lie, a folder or an object store, is `location`'s; the lock holds on one machine.
 Not done here: opening files (`parquet_files`), compaction, vacuum, and judging the rows (see `laws`).
 """
 
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import EllipsisType
 from typing import Literal
 
 import polars as pl
@@ -23,8 +25,8 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from sidlake.errors import NotFoundError, ReleaseConflict, StorageError
-from sidlake.warehouse.commits import commit_of, committing, is_version_of, version_of
+from sidlake.errors import NotFoundError, StorageError
+from sidlake.warehouse.commits import commit_of, committing, on_head, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.locks import hold
 from sidlake.warehouse.places.delta_logs import Mark, has_log, head_of, mark_of
@@ -256,57 +258,54 @@ class Warehouse:
     # Writing: one commit each
 
     def overwrite(self, table: str, data: pa.Table, *, run_id: str, num_levels: int | None = None) -> int:
-        """Replace the content of `table` with `data` and return the new version; the schema may change."""
-        return self._write(table, data, run_id, "overwrite", num_levels)
+        """Replace the content of `table` with `data` and return the new version; the schema may change.
+
+        Raises `ReleaseConflict` where another machine commits to it at the same time: its rows would be among these.
+        """
+        return self._write(table, data, run_id, "overwrite", num_levels, head=self.version(table))
+
+    def append_at(self, table: str, data: pa.Table, *, head: int | None, run_id: str, num_levels: int | None = None) -> int:
+        """Add `data` only if the head still is `head` (None: no table yet) and return the new version; else `ReleaseConflict`.
+
+        The schema may widen, as with `append`.
+        """
+        return self._write(table, data, run_id, "append", num_levels, head=head)
+
+    def _write(
+        self, table: str, data: pa.Table, run_id: str, mode: Literal["append", "overwrite"], levels: int | None, *, head: int | None
+    ) -> int:
+        url, stored, write_id = self.table_url(table), storable(table, data, levels), uuid.uuid4().hex
+        with self.writing(run_id), on_head(self.location, url, head, write_id):
+            write_deltalake(
+                url if head is None else self._at(url, head),
+                stored,
+                mode="error" if head is None else mode,
+                schema_mode=None if head is None else "overwrite" if mode == "overwrite" else "merge",
+                partition_by=PARTITIONED_BY.get(table),
+                configuration=_SETTINGS,
+                commit_properties=commit_of(run_id, write_id, max_commit_retries=0),
+                storage_options=self.location.options,
+            )
+        return 0 if head is None else head + 1
 
     def append(self, table: str, data: pa.Table, *, run_id: str, num_levels: int | None = None) -> int:
-        """Add `data` to `table` and return the new version; a generation with more levels adds code columns, null in older rows."""
-        return self._write(table, data, run_id, "append", num_levels)
+        """Add `data`, whatever else `table` holds by then, and return the version that this made.
 
-    def _write(self, table: str, data: pa.Table, run_id: str, mode: Literal["append", "overwrite"], num_levels: int | None) -> int:
+        A generation with more levels adds code columns, null in older rows.
+        """
         url, stored, write_id = self.table_url(table), storable(table, data, num_levels), uuid.uuid4().hex
-        with self.writing(run_id), committing(self.location, self.table_url(table)):
+        with self.writing(run_id), committing(self.location, url):
             write_deltalake(
                 url,
                 stored,
-                mode=mode,
-                schema_mode="overwrite" if mode == "overwrite" else "merge",
+                mode="append",
+                schema_mode="merge",
                 partition_by=PARTITIONED_BY.get(table),
                 configuration=_SETTINGS,
                 commit_properties=commit_of(run_id, write_id),
                 storage_options=self.location.options,
             )
             return version_of(self.location, url, write_id)
-
-    def append_at(self, table: str, data: pa.Table, *, head: int | None, run_id: str) -> int:
-        """Add `data` only if the head still is `head` (None: no table yet) and return the new version; else `ReleaseConflict`.
-
-        The condition is the commit's own, so it holds between processes that do not see each other's lock.
-        """
-        url, stored, write_id = self.table_url(table), storable(table, data, None), uuid.uuid4().hex
-        options = self.location.options
-        with self.writing(run_id), storage_errors(url):
-            target = url if head is None else self._at(url, head)
-            try:
-                write_deltalake(
-                    target,
-                    stored,
-                    mode="error" if head is None else "append",
-                    schema_mode=None if head is None else "merge",  # an older version of the code knew fewer columns
-                    configuration=_SETTINGS,
-                    commit_properties=commit_of(run_id, write_id, max_commit_retries=0),
-                    storage_options=options,
-                )
-            except DeltaError as error:
-                found = self.version(table)
-                if found == head:
-                    raise
-                # the answer to a PUT may be lost on its way, and the client's second try then finds its own commit in the way
-                place, wanted = self.location, 0 if head is None else head + 1
-                if isinstance(place, LocalFolder) or not is_version_of(place, url, write_id, wanted):
-                    msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
-                    raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
-            return 0 if head is None else head + 1
 
     def upsert(self, table: str, data: pa.Table, keys: Sequence[str], *, run_id: str) -> int:
         """Replace the rows of `table` whose `keys` occur in `data`, add the others, and return the new version.
@@ -327,11 +326,21 @@ class Warehouse:
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
             return version_of(self.location, url, write_id)
 
-    def append_files(self, table: str, files: Sequence[Path], *, run_id: str, num_levels: int | None = None) -> int:
+    def append_files(
+        self,
+        table: str,
+        files: Sequence[Path],
+        *,
+        run_id: str,
+        head: int | EllipsisType | None = ...,
+        num_levels: int | None = None,
+    ) -> int:
         """Make Parquet files written by workers part of `table` in one commit and return the new version.
 
-        The files are moved from the staging directory into the table's. Names and types must be the contract's, without nulls
-        where it allows none, else `ContractError` names file and column; nothing is moved then. Partitioned tables are refused.
+        `head` is the version that the rows were made for, None where there was no table, ... for whatever it is now; with another
+        one, or where another machine commits at the same time, `ReleaseConflict`. The files are moved from the staging directory
+        into the table's. Names and types must be the contract's, without nulls where it allows none, else `ContractError` names
+        file and column; nothing is moved then. Partitioned tables are refused.
         """
         if table in PARTITIONED_BY:
             msg = f"table {table} is partitioned by {PARTITIONED_BY[table]}; use append, which places the rows"
@@ -344,44 +353,58 @@ class Warehouse:
             schema = stored_schema(table, num_levels if num_levels is not None else count_levels(pq.read_schema(files[0]).names))
             rows = [checked_rows(table, Path(file), schema) for file in files]
         names = [f"part-{index:05d}-{uuid.uuid4()}.parquet" for index in range(len(files))]
-        with self.writing(run_id), committing(self.location, self.table_url(table)):
+        with self.writing(run_id):
             actions = [add_action(Path(file), name, count) for file, name, count in zip(files, names, rows, strict=True)]
-            with self.location.taking(files, url, names):
-                return self._commit_files(table, actions, schema, run_id)
+            with storage_errors(url), self.location.taking(files, url, names):
+                return self._commit_files(table, actions, schema, run_id, self.version(table) if head is ... else head)
 
-    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str) -> int:
+    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str, head: int | None) -> int:
         url, options = self.table_url(table), self.location.options
-        commit = commit_of(run_id, write_id := uuid.uuid4().hex)
-        if not self.exists(table):
-            create_table_with_add_actions(
-                url,
-                Schema.from_arrow(schema),
-                actions,
-                mode="error",
-                configuration=_SETTINGS,
-                commit_properties=commit,
-                storage_options=options,
-            )
-            return version_of(self.location, url, write_id)
-        target = self.delta(table)
-        new = [field for field in schema if field.name not in schema_of_delta(table, target).names]
-        if new:  # a commit of its own without rows: the transaction below does not widen the schema (deltalake 1.6.6)
-            widening = commit_of(run_id, uuid.uuid4().hex)
-            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=widening)
+        commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
+        if head is None:
+            with on_head(self.location, url, head, write_id):
+                create_table_with_add_actions(
+                    url,
+                    Schema.from_arrow(schema),
+                    actions,
+                    mode="error",
+                    configuration=_SETTINGS,
+                    commit_properties=commit,
+                    storage_options=options,
+                )
+            return 0
+        target, head = self._widened(table, schema, run_id, head)
         merged = pa.schema([*schema, *(field for field in schema_of_delta(table, target) if field.name not in schema.names)])
-        target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=commit)
-        return version_of(self.location, url, write_id)
+        with on_head(self.location, url, head, write_id):
+            target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=commit)
+        return head + 1
+
+    def _widened(self, table: str, schema: pa.Schema, run_id: str, head: int) -> tuple[DeltaTable, int]:
+        """Return the table with the columns of `schema`, and its version.
+
+        New ones are a commit of their own without rows: the transaction does not widen the schema (deltalake 1.6.6).
+        """
+        target = self.delta(table, head)
+        new = [field for field in schema if field.name not in schema_of_delta(table, target).names]
+        if not new:
+            return target, head
+        commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
+        with on_head(self.location, self.table_url(table), head, write_id):
+            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=commit)
+        return self.delta(table, head + 1), head + 1
 
     def restore(self, table: str, version: int, *, run_id: str = "restore") -> int:
         """Return the head version after giving it the content of `version`; a head that already is `version` stays."""
+        url = self.table_url(table)
         with self.writing(run_id):
             self.delta(table, version)
             target = self.delta(table)
-            if target.version() == version:
+            head = target.version()
+            if head == version:
                 return version
-            with committing(self.location, self.table_url(table)):
-                target.restore(version, commit_properties=commit_of(run_id, write_id := uuid.uuid4().hex))
-                return version_of(self.location, self.table_url(table), write_id)
+            with on_head(self.location, url, head, write_id := uuid.uuid4().hex):
+                target.restore(version, commit_properties=commit_of(run_id, write_id, max_commit_retries=0))
+            return head + 1
 
 
 def _checked_run_id(run_id: str) -> str:

@@ -35,21 +35,17 @@ class DriftConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetirementConfig:
-    """Which items leave the catalogue, and how long their SIDs stay theirs.
+    """Which items leave the catalogue; their SIDs stay theirs for as long as the generation is in use.
 
     Attributes:
         missing: retire an item that the source has no more; for sources that list the catalogue, never for transactions.
         after_days: retire an item whose last event is more than so many days before the newest event.
-        quarantine_days: a retired SID may be given to another item of its generation only after so many days, and only when no live
-            release names it any more.
     """
 
     missing: bool = False
     after_days: int | None = None
-    quarantine_days: int = 365
 
     def __post_init__(self) -> None:
-        if (self.after_days is not None and self.after_days < 1) or self.quarantine_days < 0:
-            given = f"{self.after_days} and {self.quarantine_days}"
-            msg = f"retirement: after_days must be at least 1 and quarantine_days at least 0, got {given}"
+        if self.after_days is not None and self.after_days < 1:
+            msg = f"retirement.after_days must be at least 1, got {self.after_days}"
             raise RecipeError(msg)
