@@ -47,9 +47,9 @@ def digest_of_files(digests: Mapping[str, str]) -> str:
 
 
 def cache_key(recipe: Recipe, digests: Mapping[str, str]) -> str:
-    """Return the name under which is remembered what `recipe` made of sources with these digests."""
+    """Return the name under which is remembered what `recipe` made of sources with these digests, and which items it let go."""
     sources = {name: (source.format, source.rules) for name, source in recipe.sources.items()}
-    return digest_of(_VERSION, sources, recipe.items, recipe.interactions, dict(digests))[:32]
+    return digest_of(_VERSION, sources, recipe.items, recipe.interactions, recipe.retirement, dict(digests))[:32]
 
 
 def remember(folder: Path, key: str, what: Remembered) -> None:

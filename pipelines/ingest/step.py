@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
+from sidlake.pipelines.ingest.item_evidence import described_ids
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.schema import check_columns
 from sidlake.pipelines.ingest.sources import file_digest, source_files
@@ -79,7 +80,7 @@ def _ingest(ctx: RunContext) -> StepReport:
     if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
         ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
     result = _only_new(ctx, files, digests)
-    if result is None or _returned(ctx, result):
+    if result is None:
         ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
         result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
     items, gone = _write_items(ctx, result)
@@ -107,7 +108,8 @@ def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]])
     events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
     ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
     before = Known(evidence=known.evidence, rows_read=known.rows_read, rejected=rejected, events=events)
-    return ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
+    result = ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
+    return None if result is not None and _may_return(ctx, result, known) else result
 
 
 def _recalled(ctx: RunContext) -> Remembered | None:
@@ -135,12 +137,15 @@ def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) ->
     return entry if list(digests) == [""] else entry | {"files": len(digests)}
 
 
-def _returned(ctx: RunContext, result: Ingested) -> bool:
-    """Return whether a retired item may come back: its events of earlier days lie in files that were not read."""
-    if "retired_sids" not in ctx.tables:
-        return False
-    retired = ctx.read("retired_sids", ["item_id"]).column("item_id")
-    return bool(pc.any(pc.is_in(result.items.column("item_id"), value_set=retired)).as_py())
+def _may_return(ctx: RunContext, result: Ingested, known: Remembered) -> bool:
+    """Return whether new files speak of an item that has left, by a description or an event: what older files say of it is needed.
+
+    What has left is what those files describe and the base release does not have; its events were left out of the base too.
+    """
+    described = described_ids(known.evidence).to_arrow().cast(pa.string())
+    away = described.filter(pc.invert(pc.is_in(described, value_set=ctx.read("items", ["item_id"]).column("item_id"))))
+    spoken_of = (result.items.column("item_id"), result.interactions.column("item_id"))
+    return any(pc.any(pc.is_in(item_ids, value_set=away)).as_py() for item_ids in spoken_of)
 
 
 def _write_items(ctx: RunContext, result: Ingested) -> tuple[pa.Table, int]:
