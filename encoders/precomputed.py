@@ -1,8 +1,8 @@
 """Vectors made elsewhere as a modality: graph or collaborative embeddings, audio, what a team already has.
 
-A Parquet file with an identifier and a list column, or an .npy matrix beside a file of identifiers (without one, a row's number is
-its item's id). Checked before use: identifiers that are null or repeat, lists of several lengths, values that are not finite, a
-table that knows none of the catalogue's items. No pickle.
+A Parquet file (by its content) with an identifier and a list column, or an .npy matrix beside a file of identifiers (without one,
+a row's number is its item's id). Checked before use: identifiers that are null or repeat, lists of several lengths, values that
+are not finite, a table that knows none of the catalogue's items. No pickle.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sidlake.errors import EncoderError
+from sidlake.tokenizers.item_ids import normal_ids, read_id_list
 
 __all__ = ["PrecomputedConfig", "PrecomputedVectors", "load_precomputed", "precomputed_id"]
 
@@ -54,8 +55,10 @@ class PrecomputedVectors:
     unknown_ids: int
 
 
-def load_precomputed(config: PrecomputedConfig, item_ids: Sequence[str], *, root: str | Path = ".") -> PrecomputedVectors:
-    """Return the table's vectors for `item_ids`.
+def load_precomputed(
+    config: PrecomputedConfig, item_ids: Sequence[str], *, root: str | Path = ".", uppercase_ids: bool = False
+) -> PrecomputedVectors:
+    """Return the table's vectors for `item_ids`; the table's own ids are spelled as the items' are (`item_ids`).
 
     Raises:
         EncoderError: the file is missing, unreadable or broken; the message names it, the row or id, and the remedy.
@@ -63,8 +66,11 @@ def load_precomputed(config: PrecomputedConfig, item_ids: Sequence[str], *, root
     path = Path(root) / config.path
     if not path.is_file():
         raise EncoderError(f"There is no file {path}: give precomputed vectors as .parquet or .npy.", path=str(path))
-    ids, vectors_MD = _parquet(path, config) if path.suffix == ".parquet" else _npy(path, config, Path(root))
+    written, vectors_MD = _parquet(path, config) if _is_parquet(path) else _npy(path, config, Path(root))
+    ids = normal_ids(written, uppercase=uppercase_ids)
     _check(path, ids, vectors_MD)
+    if not _is_parquet(path) and config.ids_path is None:
+        _check_counting(path, len(ids), item_ids)
     where = {item: row for row, item in enumerate(ids)}
     rows = np.array([where.get(item, -1) for item in item_ids], dtype=np.int64)
     present_N = rows >= 0
@@ -102,6 +108,9 @@ def _parquet(path: Path, config: PrecomputedConfig) -> tuple[list[str], NDArray[
         raise EncoderError(
             f"{path}: row {odd} has {lengths[odd]} dimensions, row 0 has {lengths[0]}; all must have the same.", path=str(path)
         )
+    inner = column.type.value_type
+    if not (pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_decimal(inner)):
+        raise EncoderError(f"{path}: column {config.vector!r} is {column.type}, a list of numbers is needed.", path=str(path))
     if not len(column):
         return [], np.empty((0, 0), dtype=np.float32)
     flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
@@ -115,16 +124,22 @@ def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], 
         raise EncoderError(f"{path} is not a readable .npy matrix: {error}. Save it with numpy.save, without objects.") from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
         raise EncoderError(f"{path} must hold a matrix of numbers, got {getattr(vectors, 'shape', type(vectors).__name__)}.")
+    if np.iscomplexobj(vectors):
+        raise EncoderError(
+            f"{path} holds {vectors.dtype}: complex numbers are no vector of real ones; save real and imaginary parts."
+        )
     if config.ids_path is None:
         return [str(row) for row in range(len(vectors))], vectors.astype(np.float32)
     ids_path = root / config.ids_path
     if not ids_path.is_file():
         raise EncoderError(f"There is no file {ids_path} with the identifiers of {path}.", path=str(ids_path))
-    if ids_path.suffix == ".parquet":
+    if _is_parquet(ids_path):
         ids = _ids(ids_path, _table(ids_path, [config.item_id]).column(config.item_id))
     else:
-        ids = ids_path.read_text(encoding="utf-8").split("\n")
-        ids = ids[:-1] if ids and not ids[-1] else ids
+        try:
+            ids = read_id_list(ids_path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise EncoderError(f"{ids_path} is no readable UTF-8 list of identifiers, one per line: {error}") from error
     if len(ids) != len(vectors):
         raise EncoderError(f"{ids_path} has {len(ids)} identifiers, {path} has {len(vectors)} rows; they must agree.")
     return ids, vectors.astype(np.float32)
@@ -144,12 +159,34 @@ def _table(path: Path, columns: list[str]) -> pa.Table:
 def _ids(path: Path, column: pa.ChunkedArray) -> list[str]:
     if column.null_count:
         raise EncoderError(f"{path}: {column.null_count} rows have no identifier: remove them.", path=str(path))
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_integer(kind)
+    ):
+        raise EncoderError(f"{path}: the identifiers are {kind}; text or whole numbers are needed: convert them.", path=str(path))
     return [str(value) for value in column.to_pylist()]
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
+def _check_counting(path: Path, num_rows: int, item_ids: Sequence[str]) -> None:
+    """Raise `EncoderError` where rows are counted from 0 and the catalogue's numbers from 1: each vector would be a neighbour's."""
+    if str(num_rows) in item_ids and "0" not in item_ids:
+        msg = (
+            f"{path} has {num_rows} rows and no identifiers: they would be items 0 to {num_rows - 1}, the catalogue has an item "
+            f"{num_rows} and none 0. Say which row is which item by ids_path."
+        )
+        raise EncoderError(msg, path=str(path))
 
 
 def _check(path: Path, ids: list[str], vectors_MD: NDArray[np.float32]) -> None:
     if not len(ids) or not vectors_MD.shape[1]:
         raise EncoderError(f"{path} is empty: {len(ids)} rows of {vectors_MD.shape[1]} dimensions.", path=str(path))
+    if "" in ids:
+        raise EncoderError(f"{path}: row {ids.index('')} has no identifier: remove it.", path=str(path), row=ids.index(""))
     if len(set(ids)) < len(ids):
         twice = next(item for item, count in Counter(ids).items() if count > 1)
         raise EncoderError(f"{path}: item {twice!r} is there more than once: one vector per item.", path=str(path), item=twice)

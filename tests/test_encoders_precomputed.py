@@ -86,3 +86,40 @@ def test_ids_that_do_not_fit_the_rows_are_named(tmp_path):
     (tmp_path / "ids.txt").write_text("a\nb\n")
     with pytest.raises(EncoderError, match=r"2 identifiers, .* has 3 rows"):
         load_precomputed(PrecomputedConfig(path="v.npy", ids_path="ids.txt"), ["a"], root=tmp_path)
+
+
+@pytest.mark.parametrize(("written", "asked"), [("cafe\u0301 ", "caf\u00e9"), ("\ufeffa", "a")])
+def test_ids_are_spelled_as_the_items_are(tmp_path, written, asked):
+    found = load_precomputed(parquet(tmp_path, ids=(written, "x", "z")), [asked], root=tmp_path)
+    assert found.vectors_ND.tolist() == [[0, 1]]
+
+
+def test_upper_case_of_the_items_holds_for_vectors(tmp_path):
+    found = load_precomputed(parquet(tmp_path), ["A", "B"], root=tmp_path, uppercase_ids=True)
+    assert found.vectors_ND.tolist() == [[2, 3], [0, 1]]
+    with pytest.raises(EncoderError, match="'B' is there more than once"):
+        load_precomputed(parquet(tmp_path, ids=("b", "B", "z")), ["A", "B"], root=tmp_path, uppercase_ids=True)
+
+
+def test_rows_that_count_from_0_beside_items_that_count_from_1_are_refused(tmp_path):
+    np.save(tmp_path / "v.npy", X)
+    with pytest.raises(EncoderError, match="would be items 0 to 2, the catalogue has an item 3 and none 0"):
+        load_precomputed(PrecomputedConfig(path="v.npy"), ["1", "2", "3"], root=tmp_path)
+    assert load_precomputed(PrecomputedConfig(path="v.npy"), ["0", "1", "2", "3"], root=tmp_path).present_N.sum() == 3
+
+
+def test_complex_numbers_float_ids_and_lists_of_lists_are_refused(tmp_path):
+    np.save(tmp_path / "v.npy", X + 1j)
+    with pytest.raises(EncoderError, match="complex"):
+        load_precomputed(PrecomputedConfig(path="v.npy"), ["0"], root=tmp_path)
+    with pytest.raises(EncoderError, match="identifiers are double"):
+        load_precomputed(parquet(tmp_path, ids=(1.0, 2.0, 3.0)), ["1"], root=tmp_path)
+    nested = pa.list_(pa.list_(pa.float32()))
+    with pytest.raises(EncoderError, match="a list of numbers is needed"):
+        load_precomputed(parquet(tmp_path, vectors=[[[1.0]], [[2.0]], [[3.0]]], kind=nested), ["b"], root=tmp_path)
+
+
+def test_a_parquet_file_is_known_by_its_content(tmp_path):
+    config = parquet(tmp_path)
+    (tmp_path / "v.parquet").rename(tmp_path / "V.PQ")
+    assert load_precomputed(PrecomputedConfig(path="V.PQ", item_id=config.item_id), ["a"], root=tmp_path).present_N.all()
