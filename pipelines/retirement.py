@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.errors import ContractError
+from sidlake.pipelines.fit_inputs.newest import newest_time
 from sidlake.pipelines.ingest.item_evidence import BY
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.run import RunContext
@@ -30,7 +31,7 @@ _RETIRED = CONTRACTS["retired_sids"]
 
 
 def quiet_items(recipe: Recipe, evidence: pl.DataFrame, events: pl.LazyFrame | None) -> pl.Series:
-    """Return the items of which nothing was heard for `retirement.after_days` before the newest row; none without that setting.
+    """Return the items of which nothing was heard for `retirement.after_days` before the newest row that is no stray (`newest`).
 
     Of an item whose source has many rows the newest row counts, of others the last event; an item without events is never quiet.
     Raises `ContractError` where the source's rows have no time to go by.
@@ -47,7 +48,11 @@ def quiet_items(recipe: Recipe, evidence: pl.DataFrame, events: pl.LazyFrame | N
     if not found.schema["last"].is_temporal():
         msg = f"retirement.after_days needs a date or a datetime in items.order_by, found {found.schema['last']}; leave it out"
         raise ContractError(msg)
-    return found.filter(pl.col("last") < pl.col("last").max() - timedelta(days=days))["item_id"].sort()
+    known = found["last"].drop_nulls().cast(pl.Datetime("us", "UTC"))
+    if known.is_empty():
+        return pl.Series("item_id", [], pl.String)
+    span = timedelta(days=days)
+    return found.filter(pl.col("last") < newest_time(known, span) - span)["item_id"].sort()
 
 
 def retired_rows(ctx: RunContext) -> pa.Table:

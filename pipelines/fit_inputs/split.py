@@ -1,7 +1,8 @@
 """What may be learned from, what is held out, and the tables made of it: training events, sessions to score, user sequences.
 
 A user's last event is the test target, the one before it the validation target (leave-one-out, as TIGER and GRID do); users with
-fewer than three events have no targets and teach nothing. With a time split the last `holdout_days` are held out as well. Behaviour
+fewer than three events have no targets and teach nothing. With a time split the last `holdout_days` are held out as well, counted
+back from the newest event that is no stray (`newest`). Behaviour
 embeddings see neither, so no target leaks into a SID.
 
 Events of one user and instant (the lines of an invoice) have no order of their own. They are put in an arbitrary but fixed one, by
@@ -14,18 +15,20 @@ Memory: about 60 bytes per event.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from sidlake.pipelines.fit_inputs.newest import newest_time
 from sidlake.pipelines.recipe import SplitConfig
 from sidlake.quality.metrics.sessions import Sessions
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.warehouse.embeddings import as_codes
 
-__all__ = ["hit_rate_sessions", "keyed_sessions", "ordered_events", "training_events", "user_sequences"]
+__all__ = ["Recent", "hit_rate_sessions", "keyed_sessions", "ordered_events", "training_events", "user_sequences"]
 
 _HELD_OUT = 2
 
@@ -86,13 +89,14 @@ def keyed_sessions(
     sought = instants.join(wanted, on=["user_id", "ts"], maintain_order="left").join(
         ends, on=["user_id", "ts"], maintain_order="left"
     )
-    # 60 µs per session, measured on 2,200 sessions; sessions are at most `max_sessions`
+    recent = Recent(rows_N)
+    # 8 µs per session and .2 µs per event of their users; sessions are at most `max_sessions`
     for user, ts, candidates, end, first in sought.iter_rows():
-        history = _last_different(rows_N[first:end], split.max_history)
-        seen = set(history.tolist())
+        history = recent.before(first, end, split.max_history)
+        seen = set(history)
         target = next((row for row in candidates if row not in seen), None)
-        if target is not None and len(history):
-            histories.append(history)
+        if target is not None and history:
+            histories.append(np.asarray(history, dtype=np.int64))
             chosen.append(target)
             asked.append((user, ts))
     sessions = Sessions(
@@ -145,14 +149,27 @@ def _mix(x_N: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _cutoff(events: pl.DataFrame, split: SplitConfig) -> datetime:
-    newest = events["ts"].max()
-    assert isinstance(newest, datetime)
-    return newest - timedelta(days=split.holdout_days)
+    span = timedelta(days=split.holdout_days)
+    return newest_time(events["ts"], span) - span
 
 
-def _last_different(rows: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
-    newest_first, first = np.unique(rows[::-1], return_index=True)
-    return newest_first[np.argsort(first)][:limit][::-1]
+class Recent:
+    """A user's different items by when they were last had, brought forward event by event: no event is looked at twice."""
+
+    def __init__(self, rows_N: npt.NDArray[np.int64]) -> None:
+        self._rows_N = rows_N
+        self._first = self._end = -1
+        self._items: dict[int, None] = {}
+
+    def before(self, first: int, end: int, limit: int) -> list[int]:
+        """Return the last `limit` different items of the events from `first` to `end`, oldest first; a user's `end` never falls."""
+        if first != self._first:
+            self._first, self._end, self._items = first, first, {}
+        for row in self._rows_N[self._end : end].tolist():
+            self._items.pop(row, None)
+            self._items[row] = None
+        self._end = end
+        return list(islice(reversed(self._items), limit))[::-1]
 
 
 def _histories(events: pl.DataFrame, split: str, limit: int | None) -> pl.DataFrame:
