@@ -228,13 +228,16 @@ def import_sids(
     levels: Annotated[int | None, typer.Option(min=1, help="Keep the first levels only.")] = None,
     width: Annotated[list[int] | None, typer.Option(min=1, help="Codes of a level; one for all levels, or one each.")] = None,
     ids: Annotated[Path | None, typer.Option(help="Item of each row of grid and npy, one per line.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Refuse SIDs that collapsed, or that the recipe's gates refuse.")] = False,
+    recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe whose gates and spelling of ids hold.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring in semantic IDs made elsewhere, to be measured like our own; publishes nothing.
 
     Example: sidlake import Beauty.index.json --format index_json --name letter --width 256
     """
-    from sidlake.quality.imported import FORMATS, describe_assignment, read_assignment, write_assignment
+    from sidlake.pipelines.recipe import load_recipe
+    from sidlake.quality.imported import FORMATS, describe_assignment, read_assignment, require_sound, write_assignment
     from sidlake.warehouse.places.location import locate
     from sidlake.warehouse.places.storage import disk_errors
 
@@ -242,7 +245,13 @@ def import_sids(
         usage(f"unknown format {file_format!r}; the formats are {', '.join(FORMATS)}")
     if not _PLAIN_NAME.fullmatch(name):
         usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
-    found = read_assignment(file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids)
+    rules = load_recipe(recipe) if recipe else None
+    uppercase = rules is not None and rules.items.uppercase_ids
+    found = read_assignment(
+        file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids, uppercase_ids=uppercase
+    )
+    if check:
+        require_sound(found, rules.gates if rules else ())
     path = output or locate(warehouse).folder / "assignments" / f"{name}.parquet"
     with disk_errors(path):
         write_assignment(found, path)

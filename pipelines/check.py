@@ -27,7 +27,7 @@ from sidlake.pipelines.offenders import Offenders, with_examples
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.pipelines.staleness import staleness_metrics
 from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
-from sidlake.quality.measure import Former, measure
+from sidlake.quality.measure import Former, crowding, measure
 from sidlake.quality.metrics.sessions import Sessions
 from sidlake.tokenizers.generations.relabelled import own_codes
 from sidlake.warehouse.contracts import conform
@@ -108,7 +108,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
     foreign_N, share = foreign_items(ctx, items)
     found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
     metrics += staleness_metrics(ctx, model, items, x_ND, sids)
-    metrics += [*_crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
+    metrics += [*crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
     metrics.append(Metric(metric="leaked_session_share", value=_leaked_share(sessions, found)))
     offenders = Offenders(
         items=_described(ctx, sids),
@@ -148,16 +148,6 @@ def _former(ctx: RunContext, items: pa.Table, unaligned_NL: npt.NDArray[np.integ
     of_level = ctx.warehouse.scan("codebooks", version=base.tables["codebooks"]).filter(pl.col("generation") == base.generation)
     widths = of_level.group_by("level").len().sort("level").collect()["len"].to_list()
     return Former(codes_NL=codes_NL, widths=widths, unaligned_NL=unaligned_NL) if len(widths) == unaligned_NL.shape[1] else None
-
-
-def _crowding(raw_NL: npt.NDArray[np.int32], widths: Sequence[int]) -> list[Metric]:
-    """Return what collapses when codes do: the largest raw group and the fullest code of each level, as shares of the items."""
-    largest = int(np.unique(raw_NL, axis=0, return_counts=True)[1].max())
-    shares = [float(np.bincount(raw_NL[:, level], minlength=width).max() / len(raw_NL)) for level, width in enumerate(widths)]
-    return [
-        Metric(metric="raw_largest_group_share", value=largest / len(raw_NL)),
-        *(Metric(metric="level_largest_share", level=level, value=share) for level, share in enumerate(shares)),
-    ]
 
 
 def _leaked_share(sessions: Sessions | None, found: pl.DataFrame) -> float | None:

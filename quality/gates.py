@@ -2,9 +2,9 @@
 
 A metric without a gate informs. A gate whose metric is missing, or is not a number, refuses whatever its severity: what was not
 measured cannot pass, and a misspelt gate must not pass in silence. Only a gate marked `optional` lets its metric be absent (hit
-rates need sessions, which a catalogue may not have). Limits are absolute, or relative to the current release's value; those pass
-where there is no earlier value. `MANDATORY` gates hold for every recipe. Not done here: measuring (see `measure`) and storing
-verdicts.
+rates need sessions, which a catalogue may not have), and warns then. Limits are absolute, or relative to the current release's
+value; those pass where there is no earlier value. `MANDATORY` gates hold for every recipe. Not done here: measuring (see
+`measure`) and storing verdicts.
 
 A relative limit looks one release back: releases that each lose a little less pass one after the other, so a metric that matters
 has an absolute limit too. The earlier interval and the present one are taken as independent, which they are not where both score
@@ -23,6 +23,7 @@ import pyarrow as pa
 from sidlake.errors import GateFailed
 
 __all__ = [
+    "COLLAPSE",
     "MANDATORY",
     "REMEDIES",
     "Earlier",
@@ -86,7 +87,7 @@ class Gate:
 
     `max_drop` and `max_rise` are shares of the current release's value: 0.03 lets a value fall by 3 %, and by as much as the two
     confidence half widths together where the metric has them (``<metric>_ci_half_width``). `severity` is the verdict when a limit
-    is broken. An `optional` gate lets the metric be absent.
+    is broken. An `optional` gate lets the metric be absent, and warns of it.
     Raises ValueError without a limit, with one that is not a number, a negative share, or with minimum > maximum.
     """
 
@@ -125,8 +126,14 @@ MANDATORY: tuple[Gate, ...] = (
     Gate(metric="leaked_session_share", maximum=0.0, optional=True),
     # The lower end of a 95 % interval: 1 % is expected; of new items that all lie far out, 4 are the first to be refused.
     Gate(metric="foreign_item_share", maximum=0.5, optional=True),
+    # What collapses when vectors or codes do: hundreds of items of one text, or a first level of one code.
+    Gate(metric="level_largest_share", level=0, maximum=0.5, severity="warn", optional=True),
+    Gate(metric="raw_largest_group_share", maximum=0.5, severity="warn", optional=True),
 )
 """Gates of every recipe: what is never right, whatever the catalogue."""
+
+COLLAPSE: tuple[Gate, ...] = tuple(Gate(metric=gate.metric, level=gate.level, maximum=gate.maximum) for gate in MANDATORY[-2:])
+"""What refuses SIDs from elsewhere: of our own, whose vectors one can look at, it is a warning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +228,8 @@ def _limits(gate: Gate, metric: Metric, now: Earlier, earlier: Earlier) -> list[
 
 def _unmeasured(gate: Gate, level: int | None, value: float | None) -> Verdict:
     threshold = gate.minimum if gate.minimum is not None else gate.maximum
-    outcome: Outcome = "info" if gate.optional and value is None else "refuse"
+    absent: Outcome = "info" if gate in MANDATORY else "warn"  # what a recipe asks for and nothing measures is a finding
+    outcome: Outcome = absent if gate.optional and value is None else "refuse"
     reason = "not measured" if value is None else "not a number: the metric is undefined for these items"
     return Verdict(metric=gate.metric, level=level, value=value, threshold=threshold, verdict=outcome, reason=reason)
 

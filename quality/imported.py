@@ -35,9 +35,12 @@ import pyarrow.parquet as pq
 
 from sidlake.errors import ContractError, SourceError
 from sidlake.quality.assignment import Assignment, ends_in_deduplication
+from sidlake.quality.gates import COLLAPSE, Gate, judge, require_pass
+from sidlake.quality.measure import measure_codes
 from sidlake.quality.metrics.collision import group_sizes
+from sidlake.tokenizers.item_ids import normal_ids, read_id_list
 
-__all__ = ["FORMATS", "assignment_of_table", "describe_assignment", "read_assignment", "write_assignment"]
+__all__ = ["FORMATS", "assignment_of_table", "describe_assignment", "read_assignment", "require_sound", "write_assignment"]
 
 _KEY = b"sidlake.assignment"
 _TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z])_([0-9]{1,10})>")
@@ -55,8 +58,9 @@ def read_assignment(
     widths: Sequence[int] | None = None,
     num_levels: int | None = None,
     ids_path: Path | None = None,
+    uppercase_ids: bool = False,
 ) -> Assignment:
-    """Return the file's semantic IDs.
+    """Return the file's semantic IDs, of items spelled as a catalogue's are (`item_ids`).
 
     `widths` are the codes per level (one number stands for all levels), by default what a Parquet file of ours says, else each
     level's highest code + 1: a level whose last codes nobody uses then looks fuller than it is. With `num_levels` only so many
@@ -75,7 +79,7 @@ def read_assignment(
         raise SourceError(msg, path=str(path))
     ids, rows, about = _READERS[file_format](path)
     codes_NL, longest = _matrix(rows, path, num_levels)
-    ids = _row_names(len(codes_NL), path, ids_path) if ids is None else ids
+    ids = normal_ids(_row_names(len(codes_NL), path, ids_path) if ids is None else ids, uppercase=uppercase_ids)
     stripped = list(about.get("stripped", ()))
     if longest > codes_NL.shape[1]:
         stripped.append(f"codes from level {codes_NL.shape[1]} on, of up to {longest}: asked for the first {num_levels}")
@@ -101,7 +105,8 @@ def assignment_of_table(
     codes_NL, _ = _matrix(rows, Path(where), None)
     known = widths or (codes_NL.max(axis=0, initial=-1) + 1).tolist()
     widths_L = _checked_widths(known, codes_NL.shape[1], Path(where))
-    return Assignment(name=name, item_ids=pa.array(ids, pa.string()), codes_NL=codes_NL, widths=widths_L, source=source)
+    item_ids = pa.array(normal_ids(ids), pa.string())
+    return Assignment(name=name, item_ids=item_ids, codes_NL=codes_NL, widths=widths_L, source=source)
 
 
 def write_assignment(assignment: Assignment, path: Path) -> None:
@@ -124,6 +129,16 @@ def write_assignment(assignment: Assignment, path: Path) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True)}), beside)
     beside.replace(path)
+
+
+def require_sound(assignment: Assignment, gates: Sequence[Gate] = ()) -> None:
+    """Return where the codes have not collapsed and keep those of `gates` that codes alone can be held against.
+
+    Raises `GateFailed` with each metric that refuses.
+    """
+    metrics = measure_codes(assignment.codes_NL, assignment.widths)
+    names = {metric.metric for metric in metrics}
+    require_pass(judge(metrics, (*COLLAPSE, *(gate for gate in gates if gate.metric in names - {"unique_share"}))))
 
 
 def describe_assignment(assignment: Assignment) -> dict[str, Any]:
@@ -219,6 +234,12 @@ def _columns(table: pa.Table, path: Path) -> tuple[list[str], Sequence[Sequence[
     if id_name is None or code_name is None:
         msg = f"{path}: needs a column item_id (or pid) and a column codes (or sid); it has {', '.join(table.column_names)}"
         raise SourceError(msg, path=str(path))
+    kind = table.schema.field(id_name).type
+    if pa.types.is_floating(kind):
+        msg = (
+            f"{path}: column {id_name} is {kind}; identifiers are text or whole numbers: 12.0 and 12 would be two items, convert it"
+        )
+        raise ContractError(msg, type=str(kind))
     ids = table.column(id_name).cast(pa.string()).to_pylist()
     column = table.column(code_name).combine_chunks()
     if column.null_count:
@@ -319,7 +340,7 @@ def _row_names(num_items: int, path: Path, ids_path: Path | None) -> list[str]:
     if ids_path is None:
         return [str(row) for row in range(num_items)]
     try:
-        names = ids_path.read_text(encoding="utf-8").splitlines()
+        names = read_id_list(ids_path)
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{ids_path} is no readable text file of identifiers, one per line: {error}"
         raise SourceError(msg, path=str(ids_path)) from error

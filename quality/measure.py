@@ -31,7 +31,7 @@ from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.metrics.uniqueness_cost import uniqueness_cost
 from sidlake.quality.metrics.utilisation import level_usage
 
-__all__ = ["Decode", "Former", "ToInputSpace", "measure"]
+__all__ = ["Decode", "Former", "ToInputSpace", "crowding", "measure", "measure_codes"]
 
 Decode = Callable[[npt.NDArray[np.integer[Any]]], npt.NDArray[np.floating[Any]]]
 """Maps codes of the first d levels (N, d), for any d from 1 to L, to their reconstruction (N, D)."""
@@ -122,6 +122,22 @@ def measure(
             popularity_N=popularity(sessions, len(codes_NL)) if popularity_N is None else popularity_N,
         )
     return metrics
+
+
+def measure_codes(codes_NL: npt.NDArray[np.integer[Any]], widths: Sequence[int]) -> list[Metric]:
+    """Return what can be measured of codes alone: the first paragraphs of `measure`, with the codes as raw and final ones."""
+    use = code_use(codes_NL, widths)
+    return [*_code_metrics(use, use), *crowding(codes_NL, widths)]
+
+
+def crowding(raw_NL: npt.NDArray[np.integer[Any]], widths: Sequence[int]) -> list[Metric]:
+    """Return what collapses when codes do: the largest raw group and the fullest code of each level, as shares of the items."""
+    largest = int(np.unique(raw_NL, axis=0, return_counts=True)[1].max())
+    shares = [float(np.bincount(raw_NL[:, level], minlength=width).max() / len(raw_NL)) for level, width in enumerate(widths)]
+    return [
+        Metric(metric="raw_largest_group_share", value=largest / len(raw_NL)),
+        *(Metric(metric="level_largest_share", level=level, value=share) for level, share in enumerate(shares)),
+    ]
 
 
 def _check_shapes(raw_codes: tuple[int, ...], codes: tuple[int, ...], vectors: tuple[int, ...]) -> None:

@@ -59,9 +59,9 @@ def test_a_gate_whose_metric_is_missing_refuses_whatever_its_severity(severity):
 
 
 @pytest.mark.parametrize("metrics", [[], [Metric(metric="ehr_raw")]])
-def test_an_optional_gate_lets_its_metric_be_absent(metrics):
+def test_an_optional_gate_whose_metric_is_absent_warns_and_refuses_nothing(metrics):
     (result,) = judge(metrics, [Gate(metric="ehr_raw", minimum=0.1, optional=True)])
-    assert (result.verdict, result.reason) == ("info", "not measured")
+    assert (result.verdict, result.reason) == ("warn", "not measured")
 
 
 @pytest.mark.parametrize("optional", [False, True])

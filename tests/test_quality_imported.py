@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sidlake.errors import ContractError, SourceError
-from sidlake.quality.imported import FORMATS, assignment_of_table, read_assignment, write_assignment
+from sidlake.errors import ContractError, GateFailed, SourceError
+from sidlake.quality.gates import Gate
+from sidlake.quality.imported import FORMATS, assignment_of_table, read_assignment, require_sound, write_assignment
 
 CODES = [[12, 3, 0], [0, 255, 7], [12, 3, 1], [4, 4, 4]]
 IDS = ["0", "1", "2", "3"]
@@ -311,3 +312,32 @@ def test_import_refuses_by_name_and_writes_nothing(tmp_path, arguments, code, sa
     done = sidlake("import", path, *arguments, "-w", tmp_path / "lake")
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
     assert not (tmp_path / "lake").exists()
+
+
+def test_ids_of_a_file_are_spelled_as_a_catalogues_are(tmp_path):
+    path = as_json(tmp_path / "i.json", {" cafe\u0301": ["<a_1>"], "b": ["<a_2>"]})
+    assert read_assignment(path, "index_json", name="x").item_ids.to_pylist() == ["caf\u00e9", "b"]
+    assert read_assignment(path, "index_json", name="x", uppercase_ids=True).item_ids.to_pylist() == ["CAF\u00c9", "B"]
+
+
+def test_a_list_of_ids_may_begin_with_a_mark_and_end_in_empty_lines(tmp_path):
+    np.save(tmp_path / "m.npy", np.array(CODES))
+    (tmp_path / "ids.txt").write_bytes("\ufeffa\r\nb\r\nc\r\nd\r\n\r\n".encode())
+    found = read_assignment(tmp_path / "m.npy", "npy", name="x", ids_path=tmp_path / "ids.txt")
+    assert found.item_ids.to_pylist() == ["a", "b", "c", "d"]
+
+
+def test_float_ids_are_refused(tmp_path):
+    pq.write_table(pa.table({"item_id": [1.0, 2.0], "codes": [[1], [2]]}), tmp_path / "a.parquet")
+    with pytest.raises(ContractError, match="identifiers are text or whole numbers"):
+        read_assignment(tmp_path / "a.parquet", "parquet", name="x")
+
+
+def test_codes_that_collapsed_are_refused_and_sound_ones_are_not():
+    sound = pa.table({"item_id": [str(at) for at in range(32)], "codes": [[at % 8, at // 8] for at in range(32)]})
+    require_sound(assignment_of_table(sound, name="x", widths=[8, 4]), [Gate(metric="level_utilisation", minimum=0.9)])
+    one_code = sound.set_column(1, "codes", pa.array([[0, at] for at in range(32)]))
+    with pytest.raises(GateFailed, match=r"level_largest_share \(level 0\): 1 is above"):
+        require_sound(assignment_of_table(one_code, name="x", widths=[8, 32]))
+    with pytest.raises(GateFailed, match="level_utilisation"):
+        require_sound(assignment_of_table(sound, name="x", widths=[16, 4]), [Gate(metric="level_utilisation", minimum=0.9)])
