@@ -13,19 +13,21 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sidlake.errors import RecipeError
 from sidlake.generative.config import GenerativeConfig
 from sidlake.pipelines.settings.drift import DriftConfig, RetirementConfig
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
 from sidlake.pipelines.settings.parsing import parse_dataclass
+from sidlake.pipelines.settings.sources import Column, ColumnType, Pick, Rule, SourceConfig, check_instant
 from sidlake.quality.gates import Gate
 from sidlake.tokenizers.quantizers.residual_kmeans import default_widths
 from sidlake.tokenizers.registry import KINDS, tokenizer_class
 
 __all__ = [
     "Column",
+    "ColumnType",
     "EncodersConfig",
     "InteractionsConfig",
     "ItemsConfig",
@@ -40,60 +42,8 @@ __all__ = [
     "load_recipe",
 ]
 
-Target = Literal["items", "interactions"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """Rows of a source to refuse. Exactly one of the predicates is set; `name` is what `rejected_rows` will say.
-
-    Attributes:
-        column: the column that is looked at.
-        matches: refuse where this regular expression (Rust syntax) is found in the value.
-        at_most: refuse where the value is a number ≤ this.
-        is_null: refuse where the value is null or an empty string.
-        rejects: the targets that lose the row.
-    """
-
-    name: str
-    column: str
-    matches: str | None = None
-    at_most: float | None = None
-    is_null: bool = False
-    rejects: tuple[Target, ...] = ("items", "interactions")
-
-    def __post_init__(self) -> None:
-        given = (self.matches is not None) + (self.at_most is not None) + self.is_null
-        if given != 1:
-            msg = f"rule {self.name}: {given} predicates given, needed exactly 1 of matches, at_most, is_null"
-            raise RecipeError(msg)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceConfig:
-    """A file of rows. `path` is relative to the recipe's folder; rules are tried in order and the first that fits names the row.
-
-    `new_columns` says what becomes of a column that earlier releases did not know (`source_schema`).
-    """
-
-    path: str
-    format: Literal["parquet", "csv", "jsonl"] = "parquet"
-    rules: tuple[Rule, ...] = ()
-    new_columns: Literal["ignore", "refuse"] = "ignore"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """Where an item's value comes from when several rows speak of it.
-
-    Attributes:
-        column: the source's column.
-        pick: ``only`` (one row per item expected), ``latest`` (the non-empty value of the newest row, ties to the greater value),
-            ``median``, ``min`` or ``max``.
-    """
-
-    column: str
-    pick: Literal["only", "latest", "median", "min", "max"] = "only"
+_UNFIT = {"title": ("median",), "category": ("median", "min", "max"), "image": ("median", "min", "max")}
+"""Picks that make no sense of text, lists and pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +53,13 @@ class ItemsConfig:
     Attributes:
         source: name of the source.
         item_id: column of the identifier; numbers are spelled in decimal.
-        uppercase_ids: spell identifiers in upper case (sources that write 85123a and 85123A for one item).
-        title: the item's name.
+        uppercase_ids: spell identifiers in upper case (sources that write 85123a and 85123A for one item), on every side: items,
+            events, vectors and imported SIDs.
+        title: the item's name; its pick holds for the text too.
         text: source columns (lists are joined by commas) that the text encoder reads after the title.
-        order_by: timestamp column that ``latest`` goes by.
+        category: column of the category path: a list, or text between the separators that the source's `types` names.
+        image: column of the picture: its bytes, its path or address, or Hugging Face's {bytes, path}.
+        order_by: column of times or numbers that ``latest`` and ``first`` go by.
         max_rejected_share: above this share of refused rows the run fails before anything is published.
     """
 
@@ -114,18 +67,24 @@ class ItemsConfig:
     item_id: str
     title: Column
     text: tuple[str, ...] = ()
-    category: str | None = None
+    category: Column | None = None
     price: Column | None = None
-    image: str | None = None
+    image: Column | None = None
     first_seen: Column | None = None
     order_by: str | None = None
     uppercase_ids: bool = False
     max_rejected_share: float = 0.1
 
     def __post_init__(self) -> None:
-        picks = [self.title.pick, *(c.pick for c in (self.price, self.first_seen) if c)]
-        if "latest" in picks and self.order_by is None:
-            msg = "items: pick = 'latest' needs order_by, the timestamp column it goes by"
+        described = {name: getattr(self, name) for name in ("title", "category", "price", "image", "first_seen")}
+        picks = {name: column.pick for name, column in described.items() if column}
+        if "latest" in picks.values() and self.order_by is None:
+            msg = "items: pick = 'latest' needs order_by, the column of times or numbers it goes by"
+            raise RecipeError(msg)
+        unfit = [name for name, pick in picks.items() if pick in _UNFIT.get(name, ())]
+        if unfit:
+            allowed = [pick for pick in get_args(Pick) if pick not in _UNFIT[unfit[0]]]
+            msg = f"items.{unfit[0]}: pick = {picks[unfit[0]]!r} is for numbers and times; allowed here: {', '.join(allowed)}"
             raise RecipeError(msg)
         _check_share("items.max_rejected_share", self.max_rejected_share)
 
@@ -143,6 +102,7 @@ class InteractionsConfig:
         item_id: column of the item, or of the list of items when `sequences` is set.
         ts: timestamp column; absent only with `sequences`, where the position in the list stands in (second 0, 1, 2 … of 1970).
         sequences: each row is a user with the list of items in time order.
+        earliest: an event before this time is refused as implausible: zeros and broken clocks end in 1970, or in the year 1.
     """
 
     source: str
@@ -153,9 +113,11 @@ class InteractionsConfig:
     event: str = "purchase"
     sequences: bool = False
     uppercase_ids: bool = False
+    earliest: str = "1980-01-01"
     max_rejected_share: float = 0.1
 
     def __post_init__(self) -> None:
+        check_instant("interactions.earliest", self.earliest)
         if (self.ts is None) != self.sequences:
             msg = "interactions: exactly one of ts (a timestamp column) and sequences = true (lists in time order) is needed"
             raise RecipeError(msg)
@@ -318,7 +280,7 @@ def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a byte-order mark
     except OSError as error:
         msg = f"recipe {path}: {error.strerror}; give the path of a TOML file, such as recipes/online_retail.toml"
         raise RecipeError(msg) from error

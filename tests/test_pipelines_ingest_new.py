@@ -162,5 +162,13 @@ def test_a_glob_and_a_folder_name_the_same_rows_by_their_own_files(tmp_path):
 
 def test_an_empty_folder_is_a_named_error(tmp_path):
     (tmp_path / "days").mkdir()
-    with pytest.raises(SourceError, match=r"source rows: no file ending in \.parquet or \.pq in .*days"):
+    with pytest.raises(SourceError, match=r"source rows: no file ending in \.parquet or .* in .*days"):
         ingest(recipe_in(tmp_path), run_id="run", now=NOW)
+
+
+def test_an_item_whose_long_identifier_was_unknown_is_read_with_its_events(tmp_path):
+    recipe, long = recipe_in(tmp_path), "https://example.org/" + "x" * 230
+    write_day(tmp_path, 0, [SOLD, (long, "u", "", 1.0, 3, 1)])
+    before = ingest(recipe, run_id="run", now=NOW)
+    write_day(tmp_path, 1, [(long, "u", "vase", 1.0, 1, 1)])
+    assert add_days(tmp_path, recipe, before, 1) == (None, None)

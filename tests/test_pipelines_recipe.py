@@ -109,6 +109,6 @@ def fields_below(kind):
 
 def test_every_field_of_a_recipe_is_read_somewhere():
     folders = ("pipelines", "encoders", "tokenizers", "quality", "generative", "assets")
-    code = "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).glob("*.py"))
+    code = "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
     unread = [f"{kind.__name__}.{name}" for kind, name in fields_below(Recipe) if not re.search(rf"\.{name}\b", code)]
     assert unread == []

@@ -69,6 +69,8 @@ def embed_image(ctx: RunContext) -> StepReport:
         ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
         rejected = missing_rows(missing, head_of_embeddings(ctx), "image", encoder_id)
         _reject(ctx, rejected, config)
+        if len(rejected) == len(with_picture):
+            raise _none_readable(ctx, rejected, config)
     ctx.note(encoders=encoders_of(ctx) | {"image": encoder_id})
     details = {"encoder": encoder_id, "embedded": len(missing) - len(rejected), "rejected": len(rejected)}
     details["without_picture"] = len(items) - len(with_picture)
@@ -87,7 +89,8 @@ def embed_precomputed(ctx: RunContext) -> StepReport:
     details: dict[str, int] = {}
     for modality, config in tables.items():
         assert items is not None
-        found = load_precomputed(config, items.column("item_id").to_pylist(), root=ctx.recipe.folder)
+        ids, uppercase = items.column("item_id").to_pylist(), ctx.recipe.items.uppercase_ids
+        found = load_precomputed(config, ids, root=ctx.recipe.folder, uppercase_ids=uppercase)
         # a refresh keeps the generation's vectors and takes those of new items from the table as it is now
         kept = encoders_of(ctx).get(modality) if ctx.job == "refresh" else None
         encoder_id = kept or precomputed_id(config, found.digest)
@@ -124,6 +127,14 @@ def _same_as_generation(ctx: RunContext, modality: str, encoder_id: str) -> None
     if ctx.job == "refresh" and known != encoder_id:
         msg = f"{modality} encoder {encoder_id} is not the one of generation {ctx.generation}, {known}: run retrain"
         raise EncoderError(msg, encoder=encoder_id, generation_encoder=known)
+
+
+def _none_readable(ctx: RunContext, rows: pa.Table, config: ImageEncoderConfig) -> EncoderError:
+    first = rows.slice(0, 1)
+    reasons = _image_encoder(config).encode(_pictures(first), root=ctx.recipe.folder).rejected
+    column = ctx.recipe.items.image.column if ctx.recipe.items.image else "image"
+    why = f"item {first.column('item_id')[0].as_py()!r}: {reasons[0].reason}" if reasons else "none was found"
+    return EncoderError(f"image: none of {len(rows)} pictures of column {column!r} could be read, such as {why}", column=column)
 
 
 def _reject(ctx: RunContext, rows: pa.Table, config: ImageEncoderConfig) -> None:

@@ -13,7 +13,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +22,7 @@ from sidlake.pipelines.recipe import Recipe, digest_of
 
 __all__ = ["Remembered", "cache_key", "digest_of_files", "forget_others", "recall", "remember"]
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when what is remembered, or what a file becomes, changes."""
 
 
@@ -48,8 +48,8 @@ def digest_of_files(digests: Mapping[str, str]) -> str:
 
 def cache_key(recipe: Recipe, digests: Mapping[str, str]) -> str:
     """Return the name under which is remembered what `recipe` made of sources with these digests, and which items it let go."""
-    sources = {name: (source.format, source.rules) for name, source in recipe.sources.items()}
-    return digest_of(_VERSION, sources, recipe.items, recipe.interactions, recipe.retirement, dict(digests))[:32]
+    read = {name: replace(source, path="") for name, source in recipe.sources.items()}
+    return digest_of(_VERSION, read, recipe.items, recipe.interactions, recipe.retirement, dict(digests))[:32]
 
 
 def remember(folder: Path, key: str, what: Remembered) -> None:

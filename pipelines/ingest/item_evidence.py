@@ -1,25 +1,28 @@
 """What the rows of a growing source say of its items, condensed so that a new file is added without reading the old ones again.
 
-Rows that say the same of an item (title, text, price, ...) become one with the newest time, the number of rows and the first
-place they stand at. Every pick of a recipe (latest, median, min, max, first) can be made from these rows exactly, and it is made
-from them in a full reading too: what was ingested day by day and what was ingested at once are equal by construction. The shop's
-million rows become some tens of thousands. Not done here: reading sources and rules (see `ingest`), and keeping the rows between
-runs (see `ingest_cache`).
+Rows that say the same of an item (title, text, price, ...) become one with the newest and the oldest time, the number of rows and
+the first place they stand at. Every pick of a recipe (latest, first, most_common, median, min, max, only) can be made from these
+rows exactly, and it is made from them in a full reading too: what was ingested day by day and what was ingested at once are equal
+by construction. The shop's million rows become some tens of thousands. Not done here: reading sources and rules (see `items`),
+and keeping the rows between runs (see `cache`).
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from sidlake.pipelines.ingest.sources import FILE, ROW
+from sidlake.pipelines.ingest.rules import FILE, ROW
 from sidlake.pipelines.recipe import ItemsConfig
+from sidlake.pipelines.settings.sources import Pick
 
-__all__ = ["BY", "condense", "described_ids", "settle"]
+__all__ = ["BY", "condense", "conflicting", "described_ids", "settle"]
 
 BY = "__by"
-"""Column of the time that ``latest`` goes by."""
+"""Column of the newest time (or number) that ``latest`` goes by."""
+_SINCE = "__since"
 _NUM = "__num"
 _PLACE = [FILE, ROW]
+_FIELDS = ("title", "text", "category", "price", "image", "image_uri", "first_seen")
 
 
 def condense(rows: pl.DataFrame, config: ItemsConfig) -> pl.DataFrame:
@@ -32,26 +35,29 @@ def condense(rows: pl.DataFrame, config: ItemsConfig) -> pl.DataFrame:
     kept = [name for name in ("category", "price", "image", "image_uri", "first_seen") if name not in keys]
     first_seen = pl.col("first_seen").max() if folded and config.first_seen.pick == "max" else pl.col("first_seen").min()  # type: ignore[union-attr]
     num = pl.col(_NUM).sum() if _NUM in rows.columns else pl.len().cast(pl.Int64).alias(_NUM)
+    since = pl.col(_SINCE if _SINCE in rows.columns else BY).min().alias(_SINCE)
     values = [first_seen if name == "first_seen" else pl.col(name).first() for name in kept]
     return (
         rows.sort(_PLACE)
         .group_by(keys, maintain_order=True)
-        .agg(*(pl.col(p).first() for p in _PLACE), pl.col(BY).max(), num, *values)
+        .agg(*(pl.col(p).first() for p in _PLACE), pl.col(BY).max(), since, num, *values)
     )
 
 
 def settle(evidence: pl.DataFrame, config: ItemsConfig) -> pl.DataFrame:
     """Return one row per item with the recipe's picks, sorted by item_id; `FILE` and `ROW` say where the item stands first."""
-    picks = {
-        "title": config.title.pick,
-        "text": config.title.pick,
-        "price": config.price.pick if config.price else "only",
-        "first_seen": config.first_seen.pick if config.first_seen else "only",
-    }
-    names = ("title", "text", "category", "price", "image", "image_uri", "first_seen")
-    chosen = (_pick(name, picks.get(name, "only")).alias(name) for name in names)
-    ordered = evidence.sort(_PLACE).group_by("item_id", maintain_order=True)
-    return ordered.agg(*(pl.col(p).first() for p in _PLACE), *chosen).sort("item_id")
+    described = {
+        "title": config.title, "text": config.title, "category": config.category, "price": config.price,
+        "image": config.image, "image_uri": config.image, "first_seen": config.first_seen,
+    }  # fmt: skip
+    ordered = evidence.sort(_PLACE)
+    found = ordered.group_by("item_id", maintain_order=True).agg(*(pl.col(p).first() for p in _PLACE)).sort("item_id")
+    for name in _FIELDS:
+        column = described[name]
+        found = found.join(
+            _picked(ordered, name, column.pick if column else "only"), on="item_id", how="left", maintain_order="left"
+        )
+    return found
 
 
 def described_ids(evidence: pl.DataFrame) -> pl.Series:
@@ -59,13 +65,34 @@ def described_ids(evidence: pl.DataFrame) -> pl.Series:
     return evidence.filter((pl.col("text") != "") & pl.col(BY).is_not_null())["item_id"].unique()
 
 
-def _pick(name: str, pick: str) -> pl.Expr:
-    value, by = pl.col(name), pl.col(BY)
-    if pick == "latest":
-        filled = value.is_not_null() & (value != "")
-        return value.filter(filled & (by.filter(filled).max() == by)).max()
+def conflicting(evidence: pl.DataFrame) -> int:
+    """Return how many items their rows give different titles."""
+    return int(evidence.group_by("item_id").agg(pl.col("title").drop_nulls().n_unique() > 1)["title"].sum())
+
+
+def _picked(evidence: pl.DataFrame, name: str, pick: Pick) -> pl.DataFrame:
+    """Return item_id and what is picked of the values `name`; items without one are left out."""
+    filled = pl.col(name).is_not_null() & (pl.col(name) != "") if evidence.schema[name] == pl.String else pl.col(name).is_not_null()
+    rows = evidence.filter(filled)
+    by_item = rows.group_by("item_id", maintain_order=True)
+    value = pl.col(name)
     if pick == "only":
-        return value.drop_nulls().first()
-    if pick == "median":
-        return value.repeat_by(_NUM).explode().median()
-    return value.min() if pick == "min" else value.max()
+        return by_item.agg(value.first())
+    if pick in ("median", "min", "max"):
+        several = value.repeat_by(_NUM).explode().median() if pick == "median" else value.min() if pick == "min" else value.max()
+        return by_item.agg(several)
+    if pick == "most_common":
+        counted = rows.group_by("item_id", name).agg(pl.col(_NUM).sum().alias("__rank"))
+    else:
+        newest = pick == "latest"
+        time = pl.col(BY if newest else _SINCE)
+        rank = time.cast(pl.Float64) if not rows.schema[BY].is_temporal() else time.dt.epoch("us")
+        counted = rows.select("item_id", name, (rank if newest else -rank).alias("__rank")).filter(pl.col("__rank").is_not_null())
+    return _greatest(counted, name)
+
+
+def _greatest(ranked: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return the value of the greatest ``__rank`` of each item, of equal ranks the greatest value."""
+    key = pl.col(name).list.join("\x1f") if isinstance(ranked.schema[name], pl.List) else pl.col(name)
+    ordered = ranked.with_columns(key.alias("__key")).sort("item_id", "__rank", "__key", descending=[False, True, True])
+    return ordered.group_by("item_id", maintain_order=True).agg(pl.col(name).first())

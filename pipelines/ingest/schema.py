@@ -3,9 +3,8 @@
 A release records every column of its sources with its type. A column that the recipe reads keeps its type, or the run is refused:
 the same values under another type become other items. A column that nobody reads is ignored, whatever it becomes; one that is new
 is ignored too, is added by naming it in the recipe (``text``, ``price``, ...), and is refused where the source says
-``new_columns = "refuse"``, which then fixes the types of all columns. CSV and JSON lines state no types: whole numbers and
-decimals are one kind there. Not done here: columns that are missing (`sources`), and files of one source that differ
-(`open_files`).
+``new_columns = "refuse"``, which then fixes the types of all columns. CSV and JSON lines state no types, so that nothing there can
+change but the names. Not done here: columns that are missing (`source_rows`), and values that cannot be read (`columns`).
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from sidlake.errors import ContractError
-from sidlake.pipelines.ingest.sources import ROW, open_source
+from sidlake.pipelines.ingest.source_rows import columns_of
 from sidlake.pipelines.recipe import Recipe
 
 __all__ = ["check_columns", "columns_read"]
@@ -47,8 +44,8 @@ def columns_read(recipe: Recipe, source: str) -> set[str]:
     names = {rule.column for rule in recipe.sources[source].rules}
     items, events = recipe.items, recipe.interactions
     if items.source == source:
-        described = (items.title, items.price, items.first_seen)
-        optional = (items.item_id, items.category, items.image, items.order_by, *items.text)
+        described = (items.title, items.category, items.price, items.image, items.first_seen)
+        optional = (items.item_id, items.order_by, *items.text)
         names |= {column.column for column in described if column} | {name for name in optional if name}
     if events and events.source == source:
         names |= {name for name in (events.user_id, events.item_id, events.ts, events.weight) if name}
@@ -57,14 +54,13 @@ def columns_read(recipe: Recipe, source: str) -> set[str]:
 
 def _checked(recipe: Recipe, source: str, path: Path, known: Columns) -> Columns:
     settings = recipe.sources[source]
-    found = {
-        name: _spelled(kind, settings.format)
-        for name, kind in open_source(path, settings.format, ()).collect_schema().items()
-        if name != ROW
-    }
+    read = columns_read(recipe, source)
+    found = columns_of(path, settings, read)
     strict = settings.new_columns == "refuse"
-    matter = found.keys() if strict else found.keys() & columns_read(recipe, source)
-    changed = sorted(name for name in matter & known.keys() if found[name] != known[name])
+    matter = found.keys() if strict else {name for name in found if any(name == one or one.startswith(f"{name}.") for one in read)}
+    changed = sorted(
+        name for name in matter & known.keys() if "text" not in (found[name], known[name]) and found[name] != known[name]
+    )
     if changed:
         name = changed[0]
         msg = (
@@ -80,12 +76,3 @@ def _checked(recipe: Recipe, source: str, path: Path, known: Columns) -> Columns
         )
         raise ContractError(msg, source=source, column=new[0], new=new, path=str(path))
     return found
-
-
-def _spelled(kind: pl.DataType, file_format: str) -> str:
-    """Return the type as a release records it: exact where the file states it, its kind where it was inferred.
-
-    >>> _spelled(pl.Int64(), "parquet"), _spelled(pl.Int64(), "csv")
-    ('Int64', 'number')
-    """
-    return "number" if file_format != "parquet" and kind.is_numeric() else str(kind)

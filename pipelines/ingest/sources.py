@@ -1,115 +1,106 @@
-"""A source as a lazy Polars frame, with every way it can be broken turned into one named error.
+"""Which files a source is: the one that is named, those of a folder or a pattern, and what a reading of them leaves out.
 
-Parquet, CSV and JSON lines. A source is one file, or a folder or glob of files that grows: one file per day, say. Files are
-opened and their columns are checked before any work starts; a file that is cut short in the middle is noticed when it is read,
-and is an error then: a part of a source is never ingested as if it were the whole. Rows are numbered within their file, so that a
-file that comes later changes no earlier row's number.
+A file of the very name comes before any pattern, so ``items[1].csv`` is that file. A folder holds files whose ending (upper or
+lower case, compressed or not) is one of the format's, or of any format where the recipe names none; what else lies there is left
+out and named: other endings, hidden files, links that lead nowhere. What a file holds is told by its content (`format_of`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+from sidlake.errors import SourceError
+from sidlake.pipelines.ingest.text_streams import first_text
+from sidlake.pipelines.settings.sources import Format, SourceConfig
 
-from sidlake.errors import ContractError, SourceError
+__all__ = ["SourceFiles", "file_digest", "find_files", "format_of", "source_files"]
 
-__all__ = ["FILE", "ROW", "collect", "file_digest", "open_files", "open_source", "source_files"]
+_ENDINGS: dict[Format, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq", ".parq"),
+    "csv": (".csv",),
+    "tsv": (".tsv", ".tab"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
+_SIGNS = "*?["
 
-ROW = "__row"
-"""Name of the row-number column (from 0, within the file) that `open_source` adds."""
-FILE = "__file"
-"""Name of the column that `open_files` adds: which file a row is from."""
 
-_ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson", ".json")}
+@dataclass(frozen=True, slots=True)
+class SourceFiles:
+    """The files of a source by name, sorted, and the names of what lies beside them and is not read."""
+
+    files: dict[str, Path]
+    left_out: tuple[str, ...] = ()
 
 
-def source_files(path: Path, file_format: str, source: str) -> dict[str, Path]:
-    """Return the files of a source by name, sorted: one file by the empty name, those of a folder or glob by their path below it.
-
-    A folder holds files of the format's ending, at any depth; hidden ones (and those in hidden folders) are somebody's work in
-    progress and are left out. Raises `SourceError` where there is none.
+def source_files(path: Path, file_format: Format | None, source: str) -> dict[str, Path]:
+    """Return the files of a source by name (`find_files`).
 
     >>> source_files(Path("nowhere.csv"), "csv", "events")
     Traceback (most recent call last):
     sidlake.errors.SourceError: source events: no such file nowhere.csv; the recipe's paths start at the recipe's folder
     """
+    return find_files(path, file_format, source).files
+
+
+def find_files(path: Path, file_format: Format | None, source: str) -> SourceFiles:
+    """Return the files of a source: one file by the empty name, those of a folder or pattern by their path below it.
+
+    A folder is searched at any depth; hidden files (and those in hidden folders) are somebody's work in progress. A pattern that
+    says its files' ending (``*.txt``) names them whatever their ending. Raises `SourceError` where there is none.
+    """
+    path = _at_home(path)
     if path.is_file():
-        return {"": path}
-    fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
-    top = path if path.is_dir() else Path(*fixed)
-    found = path.rglob("*") if path.is_dir() else top.glob(str(path.relative_to(top))) if len(fixed) < len(path.parts) else ()
-    endings = _ENDINGS[file_format]
-    named = {file.relative_to(top).as_posix(): file for file in found if file.is_file() and file.suffix in endings}
-    files = {name: file for name, file in sorted(named.items()) if not any(part.startswith((".", "_")) for part in name.split("/"))}
-    if not files:
+        return SourceFiles({"": path})
+    fixed = [part for part in path.parts if not any(sign in part for sign in _SIGNS)]
+    is_pattern = len(fixed) < len(path.parts) and not path.is_dir()
+    top = path if path.is_dir() else Path(*path.parts[: _first_sign(path)])
+    found = path.rglob("*") if path.is_dir() else top.glob(str(path.relative_to(top))) if is_pattern else ()
+    named = {file.relative_to(top).as_posix(): file for file in found}
+    any_ending = is_pattern and file_format is not None and not _ends_open(path.name)
+    endings = _endings(file_format)
+    taken = {
+        name: file
+        for name, file in sorted(named.items())
+        if file.is_file() and not _hidden(name) and (any_ending or _plain(name).endswith(endings))
+    }
+    if not taken:
         what = f"no file ending in {' or '.join(endings)} in" if path.is_dir() else "no such file"
         msg = f"source {source}: {what} {path}; the recipe's paths start at the recipe's folder"
-        raise SourceError(msg, path=str(path))
-    return files
+        raise SourceError(msg, path=str(path), left_out=sorted(named)[:20])
+    left_out = (name for name, file in named.items() if name not in taken and (not file.is_dir() or file.is_symlink()))
+    return SourceFiles(taken, tuple(sorted(left_out)))
 
 
-def open_files(files: Mapping[str, Path], file_format: str, needed: Iterable[str]) -> pl.LazyFrame:
-    """Return the rows of `files` in order, their number within the file in `ROW` and the file's name in `FILE`.
-
-    Raises:
-        SourceError: a file is missing, damaged or lacks a needed column.
-        ContractError: a needed column has one type here and another there.
-    """
-    needed = sorted(set(needed))
-    frames = []
-    first: tuple[Path, pl.Schema] | None = None
-    for name, path in files.items():
-        frame = open_source(path, file_format, needed).select(ROW, *needed)
-        schema = frame.collect_schema()
-        first = first or (path, schema)
-        other = [column for column in needed if schema[column] != first[1][column]]
-        if other:
-            msg = (
-                f"source {path}: column {other[0]!r} holds {schema[other[0]]}, in {first[0]} it holds {first[1][other[0]]}; "
-                "the files of a source have one schema: write this one again with the type of the others"
-            )
-            raise ContractError(msg, path=str(path), column=other[0])
-        frames.append(frame.with_columns(pl.lit(name).alias(FILE)))
-    return pl.concat(frames)
-
-
-def open_source(path: Path, file_format: str, needed: Iterable[str]) -> pl.LazyFrame:
-    """Return the file's rows with their number in column `ROW`.
+def format_of(path: Path, source: SourceConfig) -> Format:
+    """Return the format of a file: the recipe's, else its ending's, else its content's.
 
     Raises:
-        SourceError: the file is missing, empty, not of `file_format`, cut short, or lacks a needed column.
+        SourceError: the content is plainly of another format than the recipe or the ending says, or tells none.
     """
-    if not path.is_file():
-        msg = f"source {path}: no such file; the recipe's paths start at the recipe's folder"
-        raise SourceError(msg, path=str(path))
-    try:
-        frame = _scan(path, file_format)
-        columns = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, pa.ArrowInvalid, OSError) as error:
-        msg = f"source {path}: cannot be read as {file_format} (damaged, cut short or another format): {error}; write it again"
-        raise SourceError(msg, path=str(path)) from error
-    missing = sorted(set(needed) - set(columns))
-    if missing:
-        msg = f"source {path}: no column {missing[0]!r}; it has {columns}: correct the recipe or the source"
-        raise SourceError(msg, path=str(path), missing=missing)
-    return frame.with_row_index(ROW)
-
-
-def collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    """Return the frame's rows; `SourceError` where the file turns out damaged, `ContractError` where a value has the wrong type."""
-    try:
-        return frame.collect()
-    except (pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError) as error:
-        msg = f"source {path}: a column has the wrong type: {str(error).splitlines()[0]}; convert it, or name another column"
-        raise ContractError(msg, path=str(path)) from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        msg = f"source {path}: damaged or cut short: {str(error).splitlines()[0]}; write the file again"
-        raise SourceError(msg, path=str(path)) from error
+    with path.open("rb") as stream:
+        is_parquet = stream.read(4) == b"PAR1"
+    name = _plain(path.name)
+    by_ending = next((form for form, endings in _ENDINGS.items() if name.endswith(endings)), None)
+    stated = source.format or by_ending
+    if stated == "parquet" or is_parquet:
+        if stated != "parquet" and stated is not None:
+            raise _other_format(path, stated, "parquet")
+        found = None if is_parquet else _text_format(path, source)
+        if found is not None:
+            raise _other_format(path, "parquet", found)
+        return "parquet"
+    if stated is None:
+        stated = _text_format(path, source)
+        if stated is None:
+            msg = f"source {path}: neither ending nor content tells what it is; set format = 'parquet', 'csv', 'tsv' or 'jsonl'"
+            raise SourceError(msg, path=str(path))
+    elif stated != "jsonl" and first_text(path, source.encoding).lstrip("\ufeff \r\n\t").startswith('{"'):
+        raise _other_format(path, stated, "jsonl")
+    return stated
 
 
 def file_digest(path: Path) -> str:
@@ -118,10 +109,57 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _scan(path: Path, file_format: str) -> pl.LazyFrame:
-    if file_format == "parquet":
-        pq.ParquetFile(path).close()  # polars defers some damage to collect(); pyarrow reads the footer now
-        return pl.scan_parquet(path)
-    if file_format == "csv":
-        return pl.scan_csv(path, try_parse_dates=True, infer_schema_length=10_000)
-    return pl.scan_ndjson(path, infer_schema_length=10_000)
+def _at_home(path: Path) -> Path:
+    """Return the path, from the home folder where a part is ``~`` and nothing is called so."""
+    if path.exists() or "~" not in path.parts:
+        return path
+    return Path.home().joinpath(*path.parts[path.parts.index("~") + 1 :])
+
+
+def _first_sign(path: Path) -> int:
+    return next((at for at, part in enumerate(path.parts) if any(sign in part for sign in _SIGNS)), len(path.parts))
+
+
+def _ends_open(pattern: str) -> bool:
+    ending = Path(pattern).suffix
+    return not ending or any(sign in ending for sign in _SIGNS)
+
+
+def _endings(file_format: Format | None) -> tuple[str, ...]:
+    return _ENDINGS[file_format] if file_format else tuple(ending for endings in _ENDINGS.values() for ending in endings)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _plain(name: str) -> str:
+    """Return a file's name in lower case without the ending of its compression."""
+    low = name.lower()
+    return next((low.removesuffix(ending) for ending in _COMPRESSED if low.endswith(ending)), low)
+
+
+def _text_format(path: Path, source: SourceConfig) -> Format | None:
+    """Return the format that the first lines of a text tell, None for what is no text."""
+    text = first_text(path, source.encoding).lstrip("\ufeff \r\n\t")
+    if not text or any(ord(sign) < 9 for sign in text):
+        return None
+    if text.startswith(("{", "[{")):
+        return "jsonl"
+    first = next(_lines(text), "")
+    if first.count("\t") > first.count(","):
+        return "tsv"
+    return "csv" if any(sign in first for sign in ",;|") else None
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (line for line in text.splitlines() if line.strip())
+
+
+def _other_format(path: Path, stated: str, found: str) -> SourceError:
+    msg = (
+        f"source {path}: cannot be read as {stated}: its content is {found}; set format = {found!r} in the recipe's "
+        f"source, or leave "
+        "format out where the file's ending tells it"
+    )
+    return SourceError(msg, path=str(path), stated=stated, found=found)

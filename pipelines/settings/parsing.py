@@ -1,5 +1,7 @@
 """Dataclasses from plain mappings: types checked, unknown keys refused, the path of the offending key in the message.
 
+A dataclass whose class variable ``shorthand`` names a field may be written as that field's text alone.
+
 Only what recipes need: dataclasses, tuples, string-keyed dicts, literals, optionals and scalars. A library such as pydantic would
 do more, at the price of a second kind of class for every configuration that the lower folders already declare as dataclasses.
 """
@@ -35,7 +37,13 @@ def parse_dataclass(kind: type[T], values: Mapping[str, object], *, path: str = 
     if missing:
         msg = f"missing key {_join(path, missing[0])}: add it to the recipe"
         raise RecipeError(msg)
-    return kind(**{name: _parse(hints[name], value, _join(path, name)) for name, value in values.items()})
+    parsed = {name: _parse(hints[name], value, _join(path, name)) for name, value in values.items()}
+    try:
+        return kind(**parsed)
+    except RecipeError as error:
+        if str(error).startswith(path):
+            raise
+        raise RecipeError(f"{path}: {error}") from error
 
 
 def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type annotation has no narrower type
@@ -47,6 +55,9 @@ def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type
     if origin is Literal:
         return _checked(value in arguments, value, path, f"one of {list(arguments)}")
     if is_dataclass(kind) and isinstance(kind, type):
+        shorthand = getattr(kind, "shorthand", None)
+        if shorthand and isinstance(value, str):
+            value = {shorthand: value}
         return parse_dataclass(kind, _checked(isinstance(value, Mapping), value, path, "a table"), path=path)
     if origin is tuple:
         entries = _checked(isinstance(value, list), value, path, "a list")
