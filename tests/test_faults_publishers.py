@@ -10,7 +10,7 @@ import pytest
 import warehouse_sample as sample
 
 from sidlake.errors import ReleaseConflict
-from sidlake.warehouse import tables
+from sidlake.warehouse import commits, tables
 from sidlake.warehouse.releases import publish
 from sidlake.warehouse.tables import Warehouse
 
@@ -52,15 +52,17 @@ def test_a_machine_without_the_lock_learns_from_the_commit_that_another_has_publ
 def meanwhile(machines, monkeypatch):
     """What makes the second machine add an item to `items` in the moment before the first one commits."""
     _, two = machines
-    make = tables.commit_of
+    make = commits.commit_of
 
     def plan():
         def late(run_id, write_id, **settings):
-            monkeypatch.setattr(tables, "commit_of", make)
+            for module in (tables, commits):
+                monkeypatch.setattr(module, "commit_of", make)
             two.append("items", sample.items(["of two"]), run_id="two")
             return make(run_id, write_id, **settings)
 
-        monkeypatch.setattr(tables, "commit_of", late)
+        for module in (tables, commits):
+            monkeypatch.setattr(module, "commit_of", late)
 
     return plan
 
@@ -75,6 +77,7 @@ WRITES = {
     "overwrite": lambda one: one.overwrite("items", sample.items(["of one"]), run_id="one"),
     "append_at": lambda one: one.append_at("items", sample.items(["of one"]), head=0, run_id="one"),
     "append_files": lambda one: one.append_files("items", staged(one, sample.items(["of one"])), run_id="one"),
+    "extend": lambda one: one.extend("items", 0, sample.items(["of one"]), run_id="one"),
     "restore": lambda one: one.restore("items", 0, run_id="one"),
 }
 
@@ -90,6 +93,14 @@ def test_a_write_into_which_another_machine_commits_is_refused_and_mixes_no_rows
         WRITES[name](one)
     assert one.version("items") == before + 1
     assert one.num_rows("items") == one.num_rows("items", before) + 1
+
+
+def test_what_others_wrote_meanwhile_is_set_aside_and_their_versions_stay(machines):
+    one, two = machines
+    theirs = two.append("items", sample.items(["of two"]), run_id="two")
+    mine = one.extend("items", 0, sample.items(["of one"]), run_id="one")
+    added = [set(one.read("items", version=v)["item_id"].to_pylist()) - set(sample.item_ids(12)) for v in (theirs, mine)]
+    assert added == [{"of two"}, {"of one"}]
 
 
 def test_files_made_for_an_older_head_are_refused(machines):

@@ -8,20 +8,31 @@ commit may follow another's, and `version_of` finds which version it made.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pyarrow.fs as pafs
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import CommitProperties
+from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
 
 from sidlake.errors import ReleaseConflict, StorageError
 from sidlake.warehouse.places.delta_logs import head_of
 from sidlake.warehouse.places.location import LocalFolder, ObjectStore
 from sidlake.warehouse.places.storage import storage_errors
+from sidlake.warehouse.rows import schema_of_delta
 
-__all__ = ["commit_of", "committing", "on_head", "version_of"]
+__all__ = ["SETTINGS", "add_files", "commit_of", "committing", "on_head", "version_of"]
+
+SETTINGS = {
+    # The default drops log entries older than 30 days at a checkpoint, and with them the versions that releases name.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "10",  # opening a version reads the commits since the checkpoint before it, 0.5 ms each
+}
 
 _LOST = ("concurrent transaction", "since last commit", "already exists", "commit attempts")
 """What Delta says of a commit that others came before (deltalake 1.6.6)."""
@@ -65,6 +76,54 @@ def on_head(location: LocalFolder | ObjectStore, url: str, head: int | None, wri
                 table = url.rsplit("/", 1)[-1]
                 msg = f"table {table} moved from version {head} to {found} while this run was writing; run again to build on it"
                 raise ReleaseConflict(msg, table=table, expected=head, found=found) from error
+
+
+def add_files(
+    location: LocalFolder | ObjectStore,
+    table: str,
+    url: str,
+    actions: list[AddAction],
+    schema: pa.Schema,
+    *,
+    head: int | None,
+    run_id: str,
+) -> int:
+    """Return the version that adds the files of `actions`, which lie in the table's folder, to `head` (None: no table yet)."""
+    commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
+    if head is None:
+        with on_head(location, url, head, write_id):
+            create_table_with_add_actions(
+                url,
+                Schema.from_arrow(schema),
+                actions,
+                mode="error",
+                configuration=SETTINGS,
+                commit_properties=commit,
+                storage_options=location.options,
+            )
+        return 0
+    target, head = _widened(location, table, url, schema, head=head, run_id=run_id)
+    merged = pa.schema([*schema, *(field for field in schema_of_delta(table, target) if field.name not in schema.names)])
+    with on_head(location, url, head, write_id):
+        target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=commit)
+    return head + 1
+
+
+def _widened(
+    location: LocalFolder | ObjectStore, table: str, url: str, schema: pa.Schema, *, head: int, run_id: str
+) -> tuple[DeltaTable, int]:
+    """Return the table with the columns of `schema`, and its version.
+
+    New ones are a commit of their own without rows: the transaction does not widen the schema (deltalake 1.6.6).
+    """
+    target = DeltaTable(url, version=head, storage_options=location.options)
+    new = [field for field in schema if field.name not in schema_of_delta(table, target).names]
+    if not new:
+        return target, head
+    commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
+    with on_head(location, url, head, write_id):
+        target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=commit)
+    return DeltaTable(url, version=head + 1, storage_options=location.options), head + 1
 
 
 def version_of(location: LocalFolder | ObjectStore, url: str, write_id: str) -> int:

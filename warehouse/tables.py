@@ -2,7 +2,7 @@
 
 Every write is one commit whose metadata carries the run's id; a failed write leaves the head where it was, and what it left on disk
 is named by no version. A write follows the head that it was made for, or is refused (`ReleaseConflict`); only `append` and
-`upsert`, for rows that stand by themselves, let others' commits come between. The log is never shortened (`_SETTINGS`), because
+`upsert`, for rows that stand by themselves, let others' commits come between. The log is never shortened (`commits.SETTINGS`):
 releases name old versions. Where the tables lie, a folder or an object store, is `location`'s; the lock holds on one machine.
 Not done here: opening files (`parquet_files`), compaction, vacuum, and judging the rows (see `laws`).
 """
@@ -21,12 +21,11 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from sidlake.errors import NotFoundError, StorageError
-from sidlake.warehouse.commits import commit_of, committing, on_head, version_of
+from sidlake.warehouse.commits import SETTINGS, add_files, commit_of, committing, on_head, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.locks import hold
 from sidlake.warehouse.places.delta_logs import Mark, has_log, head_of, mark_of
@@ -40,13 +39,6 @@ __all__ = ["TABLES", "Warehouse"]
 
 TABLES = (*CONTRACTS, "semantic_ids")
 
-_SETTINGS = {
-    # The default drops log entries older than 30 days at a checkpoint, and with them the versions that releases name.
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
-    "delta.checkpointInterval": "10",  # opening a version reads the commits since the checkpoint before it, 0.5 ms each
-}
 _MAX_KNOWN = 256
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
@@ -282,7 +274,7 @@ class Warehouse:
                 mode="error" if head is None else mode,
                 schema_mode=None if head is None else "overwrite" if mode == "overwrite" else "merge",
                 partition_by=PARTITIONED_BY.get(table),
-                configuration=_SETTINGS,
+                configuration=SETTINGS,
                 commit_properties=commit_of(run_id, write_id, max_commit_retries=0),
                 storage_options=self.location.options,
             )
@@ -301,11 +293,20 @@ class Warehouse:
                 mode="append",
                 schema_mode="merge",
                 partition_by=PARTITIONED_BY.get(table),
-                configuration=_SETTINGS,
+                configuration=SETTINGS,
                 commit_properties=commit_of(run_id, write_id),
                 storage_options=self.location.options,
             )
             return version_of(self.location, url, write_id)
+
+    def extend(self, table: str, version: int, data: pa.Table, *, run_id: str, num_levels: int | None = None) -> int:
+        """Return the version that holds the rows of `version` and `data`; what others have written since is set aside first.
+
+        Raises `ReleaseConflict` where another machine commits to `table` at the same time.
+        """
+        with self.writing(run_id):
+            head = self.restore(table, version, run_id=run_id)
+            return self.append_at(table, data, head=head, run_id=run_id, num_levels=num_levels)
 
     def upsert(self, table: str, data: pa.Table, keys: Sequence[str], *, run_id: str) -> int:
         """Replace the rows of `table` whose `keys` occur in `data`, add the others, and return the new version.
@@ -356,42 +357,8 @@ class Warehouse:
         with self.writing(run_id):
             actions = [add_action(Path(file), name, count) for file, name, count in zip(files, names, rows, strict=True)]
             with storage_errors(url), self.location.taking(files, url, names):
-                return self._commit_files(table, actions, schema, run_id, self.version(table) if head is ... else head)
-
-    def _commit_files(self, table: str, actions: list[AddAction], schema: pa.Schema, run_id: str, head: int | None) -> int:
-        url, options = self.table_url(table), self.location.options
-        commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
-        if head is None:
-            with on_head(self.location, url, head, write_id):
-                create_table_with_add_actions(
-                    url,
-                    Schema.from_arrow(schema),
-                    actions,
-                    mode="error",
-                    configuration=_SETTINGS,
-                    commit_properties=commit,
-                    storage_options=options,
-                )
-            return 0
-        target, head = self._widened(table, schema, run_id, head)
-        merged = pa.schema([*schema, *(field for field in schema_of_delta(table, target) if field.name not in schema.names)])
-        with on_head(self.location, url, head, write_id):
-            target.create_write_transaction([*actions], "append", Schema.from_arrow(merged), commit_properties=commit)
-        return head + 1
-
-    def _widened(self, table: str, schema: pa.Schema, run_id: str, head: int) -> tuple[DeltaTable, int]:
-        """Return the table with the columns of `schema`, and its version.
-
-        New ones are a commit of their own without rows: the transaction does not widen the schema (deltalake 1.6.6).
-        """
-        target = self.delta(table, head)
-        new = [field for field in schema if field.name not in schema_of_delta(table, target).names]
-        if not new:
-            return target, head
-        commit = commit_of(run_id, write_id := uuid.uuid4().hex, max_commit_retries=0)
-        with on_head(self.location, self.table_url(table), head, write_id):
-            target.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields), commit_properties=commit)
-        return self.delta(table, head + 1), head + 1
+                head = self.version(table) if head is ... else head
+                return add_files(self.location, table, url, actions, schema, head=head, run_id=run_id)
 
     def restore(self, table: str, version: int, *, run_id: str = "restore") -> int:
         """Return the head version after giving it the content of `version`; a head that already is `version` stays."""
