@@ -9,6 +9,7 @@ from sidlake.assets.evidence import MetadataMap, as_metadata, column_schema, pre
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
+from sidlake.generative.judging.judge import HEADLINES
 from sidlake.pipelines.run import RunContext
 from sidlake.pipelines.train import train_recommender
 from sidlake.warehouse.releases import get
@@ -48,5 +49,6 @@ def _scores(ctx: RunContext) -> MetadataMap:
     """Return the scores of the models and baselines on the current release, one number each."""
     if not ctx.warehouse.exists("model_metrics"):
         return {}
-    rows = ctx.warehouse.scan("model_metrics").filter(pl.col("release_id") == get(ctx.warehouse).release_id).collect()
+    of_release = pl.col("release_id") == get(ctx.warehouse).release_id
+    rows = ctx.warehouse.scan("model_metrics").filter(of_release & pl.col("metric").is_in(HEADLINES)).collect()
     return as_metadata({f"{row['model']} {row['metric']} ({row['split']})": row["value"] for row in rows.to_dicts()})

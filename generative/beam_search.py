@@ -11,6 +11,7 @@ Shape suffixes: B users, T history tokens, W beams, F children of a node at most
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,10 @@ from torch import Tensor
 
 from sidlake.errors import ContractError
 from sidlake.generative.catalogue import ItemCatalogue
-from sidlake.generative.model import GenerativeModel
+from sidlake.generative.models.tiger import GenerativeModel, TigerScorer
 from sidlake.tokenizers.trie import Trie
 
-__all__ = ["TrieTensors", "recommend"]
+__all__ = ["CodeScorer", "TrieTensors", "recommend", "search"]
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -59,30 +60,49 @@ def _int64(values: npt.NDArray[np.integer]) -> Tensor:
     return torch.from_numpy(values.astype(np.int64))
 
 
+class CodeScorer(Protocol):
+    """What the search asks a model for a batch of users: the log-probabilities of the next code."""
+
+    num_users: int
+    device: torch.device
+
+    def log_probs(self, prefix_BWP: Tensor) -> Tensor:
+        """Return the log-probabilities (B, W, K) over the codes of level P, after the tokens of each beam."""
+        ...
+
+
 @torch.inference_mode()
 def recommend(
     model: GenerativeModel, history_BT: Int64s, trie: TrieTensors, *, beams: int, k: int, seen_BS: Int64s | None = None
 ) -> tuple[Int64s, Float32s]:
-    """Return the `k` most probable items found per user, best first: indices (B, k) int64 and log-probabilities (B, k) float32.
+    """Return the `k` items that TIGER's `model` finds most probable after the tokens `history_BT`, as `search` does."""
+    scorer = TigerScorer(model, torch.from_numpy(history_BT).to(model.place_HD.device))
+    return search(scorer, model.space.offsets, trie, beams=beams, k=k, seen_BS=seen_BS)
 
-    `seen_BS` holds item indices to leave out per user, padded with -1; None leaves nothing out. Where fewer than k items are found,
-    the rest is -1 with -inf. Equal scores keep the order of the beams, then of the nodes. Memory: about 60 bytes per candidate, of
-    which there are B * W * F.
+
+@torch.inference_mode()
+def search(
+    scorer: CodeScorer, offsets: tuple[int, ...], trie: TrieTensors, *, beams: int, k: int, seen_BS: Int64s | None = None
+) -> tuple[Int64s, Float32s]:
+    """Return the `k` most probable items found per user, best first: indices (B, k) int64, log-probabilities (B, k) float32.
+
+    `offsets` are the tokens of code 0 of each level. `seen_BS` holds item indices to leave out per user, padded with -1; None is
+    none. Where fewer than k items are found, the rest is -1 with -inf. Equal scores keep the order of the beams, then of the
+    nodes. Memory: about 60 bytes per candidate, of which there are B * W * F.
     """
     if beams < 1 or k < 1:
         msg = f"beams and k must be at least 1, got {beams} and {k}"
         raise ValueError(msg)
-    device = model.place_HD.device
+    device, num_users = scorer.device, scorer.num_users
     trie = trie.to(device)
-    states_BHD, mask_BH = model.encode(torch.from_numpy(history_BT).to(device))
     seen_BS = None if seen_BS is None or not seen_BS.shape[1] else seen_BS
     seen = None if seen_BS is None else torch.from_numpy(seen_BS).to(device).sort(dim=1).values
-    prefix_BWP = torch.zeros((len(history_BT), 1, 0), dtype=torch.long, device=device)
-    score_BW = torch.zeros((len(history_BT), 1), device=device)
-    first_BW = torch.zeros((len(history_BT), 1), dtype=torch.long, device=device)
+    prefix_BWP = torch.zeros((num_users, 1, 0), dtype=torch.long, device=device)
+    score_BW = torch.zeros((num_users, 1), device=device)
+    first_BW = torch.zeros((num_users, 1), dtype=torch.long, device=device)
     last_BW = torch.full_like(first_BW, len(trie.codes[0]))
     for level, codes in enumerate(trie.codes):
-        log_probs_BWK = _code_log_probs(model, prefix_BWP, states_BHD, mask_BH)
+        log_probs_BWK = scorer.log_probs(prefix_BWP)
         node_BC, score_BC, parent_BC = _candidates(log_probs_BWK, score_BW, codes, first_BW, last_BW)
         is_leaf = level == len(trie.codes) - 1
         if is_leaf and seen is not None:
@@ -91,7 +111,7 @@ def recommend(
         # Stable, so that equal scores have one order; topk promises none.
         score_BW, order_BW = (part[:, :kept] for part in score_BC.sort(dim=1, descending=True, stable=True))
         node_BW = node_BC.gather(1, order_BW)
-        token_BW = codes[node_BW] + model.space.offsets[level]
+        token_BW = codes[node_BW] + offsets[level]
         prefix_BWP = _extended(prefix_BWP, parent_BC.gather(1, order_BW), token_BW)
         first_BW, last_BW = trie.starts[level][node_BW], trie.ends[level][node_BW]
     return _padded(node_BW, score_BW, k)
@@ -100,13 +120,6 @@ def recommend(
 def _extended(prefix_BWP: Tensor, parent_BW: Tensor, token_BW: Tensor) -> Tensor:
     parents_BWP = parent_BW[:, :, None].expand(-1, -1, prefix_BWP.shape[2])
     return torch.cat([prefix_BWP.gather(1, parents_BWP), token_BW[:, :, None]], dim=2)
-
-
-def _code_log_probs(model: GenerativeModel, prefix_BWP: Tensor, states_BHD: Tensor, mask_BH: Tensor) -> Tensor:
-    num_beams, level = prefix_BWP.shape[1:]
-    states = states_BHD.repeat_interleave(num_beams, dim=0)
-    hidden = model.decode(prefix_BWP.flatten(0, 1), states, mask_BH.repeat_interleave(num_beams, dim=0))
-    return model.level_logits(hidden[:, -1], level).log_softmax(dim=-1).view(-1, num_beams, model.space.widths[level])
 
 
 def _candidates(

@@ -1,9 +1,10 @@
 """Checkpoints of a trained model: a folder with `model.safetensors` and `checkpoint.json`, bound to a generation of codebooks.
 
-The JSON names the release, the generation, the codebooks' hash, the widths, the configuration, and the SHA-256 of the weights. The
-folder is written under another name, flushed and renamed, so it exists only when complete; it is never overwritten. Loading refuses
+The JSON names the release, the generation, the codebooks' hash, the widths, the configuration, and the SHA-256 of the weights. A
+decoder's weights hold what it knows of the items too (codes, fused vectors), in the order of that release's codes. The folder is
+written under another name, flushed and renamed, so it exists only when complete; it is never overwritten. Loading refuses
 another generation: in FORGE's own release such a mix-up gave hit rates near 0 and went unnoticed (github.com/selous123/al_sid,
-issue 27). Not done: optimizer state, so training starts anew instead of resuming.
+issue 27). Not here: the state by which a training goes on (`training.resume`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_model
 
-from sidlake.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
+from sidlake.errors import ArtifactError, NotFoundError, RecipeError, StaleReleaseError, StorageError
 from sidlake.generative.catalogue import TokenSpace
-from sidlake.generative.config import GenerativeConfig
-from sidlake.generative.model import GenerativeModel
+from sidlake.generative.config import DecoderConfig, GenerativeConfig
+from sidlake.generative.models.item_facts import ItemFacts
+from sidlake.generative.models.packed_decoder import PackedDecoder
+from sidlake.generative.models.tiger import GenerativeModel
 
 __all__ = ["CheckpointInfo", "load_checkpoint", "read_checkpoint_info", "save_checkpoint"]
 
-_FORMAT = "sidlake-generative-1"
+_FORMAT = "sidlake-generative-2"
 _WEIGHTS = "model.safetensors"
 _INFO = "checkpoint.json"
 
@@ -41,26 +44,27 @@ class CheckpointInfo:
     generation: str
     codebook_hash: str
     widths: tuple[int, ...]
-    config: GenerativeConfig
+    config: DecoderConfig | GenerativeConfig
     weights_sha256: str
 
 
 def save_checkpoint(
     directory: Path,
-    model: GenerativeModel,
+    model: GenerativeModel | PackedDecoder,
     *,
     release_id: str,
     generation: str,
     codebook_hash: str,
     widths: tuple[int, ...],
-    config: GenerativeConfig,
+    config: DecoderConfig | GenerativeConfig,
 ) -> CheckpointInfo:
     """Return what was written into the new folder `directory`, all of it or, whatever dies, nothing.
 
     Raises `StorageError` if the folder exists or cannot be written, `ValueError` if `widths` or `config` are not the model's.
     """
-    if (model.space.widths, model.config) != (tuple(widths), config):
-        msg = f"the model has widths {model.space.widths} and {model.config}, not {widths} and {config}"
+    own = model.space.widths if isinstance(model, GenerativeModel) else model.widths
+    if (own, model.config) != (tuple(widths), config):
+        msg = f"the model has widths {own} and {model.config}, not {widths} and {config}"
         raise ValueError(msg)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +96,9 @@ def save_checkpoint(
     return info
 
 
-def load_checkpoint(directory: Path, *, generation: str, codebook_hash: str, device: torch.device | str = "cpu") -> GenerativeModel:
+def load_checkpoint(
+    directory: Path, *, generation: str, codebook_hash: str, device: torch.device | str = "cpu"
+) -> GenerativeModel | PackedDecoder:
     """Return the model of `directory`, in eval mode, for a release of `generation` with `codebook_hash`.
 
     A later release of the same generation is fine. Raises `StaleReleaseError` for another generation or other codebooks,
@@ -115,14 +121,21 @@ def load_checkpoint(directory: Path, *, generation: str, codebook_hash: str, dev
     if digest != info.weights_sha256:
         msg = f"{weights} hashes to {digest[:12]}, {_INFO} says {info.weights_sha256[:12]}; delete the folder and train again"
         raise ArtifactError(msg, path=str(weights))
-    with torch.random.fork_rng(devices=[]):
-        model = GenerativeModel(TokenSpace(widths=info.widths), info.config)
     try:
+        model = _untrained(info, weights)
         load_model(model, weights)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, KeyError) as error:
         msg = f"{weights} does not hold this model: {error}; delete the folder and train again"
         raise ArtifactError(msg, path=str(weights)) from error
     return model.to(device).eval()
+
+
+def _untrained(info: CheckpointInfo, weights: Path) -> GenerativeModel | PackedDecoder:
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(info.config, GenerativeConfig):
+            return GenerativeModel(TokenSpace(widths=info.widths), info.config)
+        kept = load_file(weights)
+        return PackedDecoder(ItemFacts(info.widths, kept["codes_NL"], kept["fused_NF"], kept["known_N"]), info.config)
 
 
 def read_checkpoint_info(directory: Path) -> CheckpointInfo:
@@ -137,12 +150,18 @@ def read_checkpoint_info(directory: Path) -> CheckpointInfo:
         if not isinstance(values, dict) or values.keys() != names or values["format"] != _FORMAT:
             msg = f"{path} is not of format {_FORMAT}; load it with the version of sidlake that wrote it, or train again"
             raise ArtifactError(msg, path=str(path))
-        values["config"] = GenerativeConfig(**values["config"])
+        values["config"] = _config_of(values["config"])
         values["widths"] = tuple(values["widths"])
         return CheckpointInfo(**values)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecipeError) as error:
         msg = f"{path} is damaged or of another version: {error}; delete the folder and train again"
         raise ArtifactError(msg, path=str(path)) from error
+
+
+def _config_of(values: dict[str, object]) -> DecoderConfig | GenerativeConfig:
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    kind = GenerativeConfig if settings.get("kind") == "tiger" else DecoderConfig
+    return kind(**settings)  # type: ignore[arg-type]
 
 
 def _sha256(path: Path) -> str:

@@ -65,6 +65,18 @@ class Histories:
         """Return the users of `rows` (a slice with step 1), sharing memory."""
         return Histories(self.user_ids[rows], self.items_S, self.starts_U[rows], self.ends_U[rows], self.targets_U[rows])
 
+    def at(self, rows_B: Int64s) -> Histories:
+        """Return the users of these rows, in this order, sharing the items."""
+        ids = self.user_ids.take(pa.array(rows_B))
+        return Histories(ids, self.items_S, self.starts_U[rows_B], self.ends_U[rows_B], self.targets_U[rows_B])
+
+    def flat_items(self) -> Int64s:
+        """Return the items of all histories, end to end in the order of the users."""
+        lengths_U = self.ends_U - self.starts_U
+        before_U = np.cumsum(lengths_U) - lengths_U
+        items_S: Int64s = self.items_S[np.arange(int(lengths_U.sum())) + np.repeat(self.starts_U - before_U, lengths_U)]
+        return items_S
+
     def last(self, max_history: int) -> Int64s:
         """Return the last `max_history` items of every user, (U, max_history) int64, oldest first, padded on the left with -1."""
         return windows_before(self.items_S, starts_B=self.starts_U, ends_B=self.ends_U, max_history=max_history)

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.errors import NotFoundError
+from sidlake.generative.judging.judge import HEADLINES
 from sidlake.tokenizers.semantic_id import format_sids, parse_sid
 from sidlake.warehouse.embeddings import as_matrix
 from sidlake.warehouse.holds import hold_by
@@ -35,7 +36,8 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
     verdicts = set(quality["verdict"])
     models = pl.DataFrame()
     if warehouse.exists("model_metrics"):
-        models = warehouse.scan("model_metrics").filter(pl.col("release_id") == release.release_id).drop("release_id").collect()
+        of_release = warehouse.scan("model_metrics").filter(pl.col("release_id") == release.release_id).drop("release_id")
+        models = of_release.filter(pl.col("metric").is_in(HEADLINES)).collect()
     return {
         "release": release.release_id,
         "generation": release.generation,

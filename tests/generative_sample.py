@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from sidlake.generative.config import GenerativeConfig
+from sidlake.generative.config import DecoderConfig, GenerativeConfig
 from sidlake.tokenizers.trie import build_trie
 
 WIDTHS = (3, 4, 5)
@@ -63,3 +63,12 @@ def tiny_config(**changes: object) -> GenerativeConfig:
         "num_steps": 150, "num_warmup_steps": 10, "learning_rate": 1e-2, "num_beams": 10,
     }  # fmt: skip
     return GenerativeConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def tiny_decoder(**changes: object) -> DecoderConfig:
+    """Return a configuration of the packed decoder that learns the cycle in seconds, from codes and item vectors."""
+    values: dict[str, object] = {
+        "inputs": ("codes", "item"), "d_model": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "max_history": 16,
+        "batch_positions": 256, "max_epochs": 12, "patience": 4, "learning_rate": 1e-2, "num_warmup_steps": 5, "num_beams": 10,
+    }  # fmt: skip
+    return DecoderConfig(**{**values, **changes})  # type: ignore[arg-type]

@@ -14,7 +14,12 @@ import torch
 from sidlake.errors import ArtifactError, NotFoundError, StaleReleaseError, StorageError
 from sidlake.generative.catalogue import TokenSpace
 from sidlake.generative.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
-from sidlake.generative.model import GenerativeModel
+from sidlake.generative.models.item_facts import ItemFacts
+from sidlake.generative.models.packed_decoder import PackedDecoder
+from sidlake.generative.models.tiger import GenerativeModel
+from sidlake.generative.recommenders import DecoderRecommender
+from sidlake.generative.sequences import SequenceReader
+from sidlake.generative.timelines import whole_histories
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 HASH = "ab" * 32
@@ -137,3 +142,24 @@ def test_widths_that_are_not_the_models_are_refused(tmp_path, model):
 
 def test_only_safetensors_and_json_are_written(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["checkpoint.json", "model.safetensors"]
+
+
+def test_a_loaded_decoder_scores_exactly_as_the_saved_one_and_knows_its_items(tmp_path):
+    sids = SAMPLE.semantic_ids()
+    reader = SequenceReader(SAMPLE.cycle_sequences(sids), sids, widths=SAMPLE.WIDTHS, max_history=16)
+    timelines = whole_histories(reader)
+    config = SAMPLE.tiny_decoder(inputs=("codes", "fused", "item"))
+    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    torch.manual_seed(0)
+    model = PackedDecoder(ItemFacts.of(reader.catalogue, timelines.train, vectors), config).eval()
+    about = {"release_id": "r000007", "generation": "g0002", "codebook_hash": HASH, "widths": SAMPLE.WIDTHS, "config": config}
+    save_checkpoint(tmp_path / "c", model, **about)
+    assert read_checkpoint_info(tmp_path / "c").config == config
+    loaded = load_checkpoint(tmp_path / "c", generation="g0002", codebook_hash=HASH)
+    assert torch.equal(loaded.item_vectors(), model.item_vectors())
+    users = timelines.test.take(slice(0, 5))
+    saved, again = (DecoderRecommender(one, None).scores(users) for one in (model, loaded))
+    assert np.array_equal(saved, again)
+    truncate(tmp_path / "c" / "model.safetensors")
+    with pytest.raises(ArtifactError, match="train again"):
+        load_checkpoint(tmp_path / "c", generation="g0002", codebook_hash=HASH)

@@ -4,13 +4,14 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from sidlake.errors import ContractError
 from sidlake.generative.sequences import SequenceReader
-from sidlake.generative.trainer import train_and_evaluate
-from sidlake.generative.training import train
+from sidlake.generative.trainer import FusedVectors, train_and_evaluate
+from sidlake.generative.training.windows import train
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 SIDS = SAMPLE.semantic_ids()
@@ -38,9 +39,13 @@ def test_the_trained_model_beats_most_popular_on_a_learnable_world(metrics, spli
 
 
 def test_every_model_has_every_metric_on_both_splits(metrics):
-    assert len(metrics) == 3 * 2 * 4
     assert {key[0] for key in metrics} == {"tiger", "most_popular", "item_to_item"}
-    assert {key[2] for key in metrics} == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
+    per_model = [{key[1:] for key in metrics if key[0] == model} for model in ("tiger", "most_popular", "item_to_item")]
+    assert per_model[0] == per_model[1] == per_model[2]
+    totals = {f"{rule}{metric}@{k}" for rule in ("", "left_out_") for metric in ("recall", "ndcg") for k in (5, 10, 20)}
+    totals |= {"coverage@10", "recall@10_low", "left_out_tail_ndcg@10"}
+    for split in ("valid", "test"):
+        assert totals <= {metric for of, metric in per_model[0] if of == split}
     assert all(0.0 <= value <= 1.0 for value in metrics.values())
 
 
@@ -85,16 +90,15 @@ def test_a_trained_model_is_in_eval_mode(result):
     assert not result.model.training
 
 
-def test_bought_items_are_excluded_for_all_models_alike_when_asked():
+def test_items_had_before_are_judged_both_ways_and_recommended_unless_excluded():
     walk = ["i01", "i02", "i03", "i04"]
     targets = {"train": None, "valid": "i01", "test": "i02"}
     rows = [(user, split, walk, target) for user in ("u", "v") for split, target in targets.items()]
     sequences = SAMPLE.sequences(rows, SIDS)
-    kept = run(sequences, SAMPLE.tiny_config(num_steps=1, num_beams=40))
     excluded = run(sequences, SAMPLE.tiny_config(num_steps=1, num_beams=40, exclude_seen=True))
-    # The held-out items were bought before: the baselines find them, unless such items are excluded.
-    assert all(value == 1.0 for model, _, metric, value in kept.metrics if metric == "recall@5" and model != "tiger")
-    assert all(value == 0.0 for _, _, _, value in excluded.metrics)
+    # The held-out items were bought before: the baselines find them, unless such items are left out.
+    assert all(value == 1.0 for model, _, metric, value in excluded.metrics if metric == "recall@5" and model != "tiger")
+    assert all(value == 0.0 for _, _, metric, value in excluded.metrics if metric == "left_out_recall@5")
     assert not {row[2] for row in excluded.recommendations} & set(walk)
 
 
@@ -107,6 +111,43 @@ def test_a_trie_of_another_generation_is_refused():
     other = SAMPLE.trie_table(SAMPLE.semantic_ids(seed=1))
     with pytest.raises(ContractError, match="read both from one release"):
         train_and_evaluate(SAMPLE.cycle_sequences(SIDS), SIDS, other, widths=SAMPLE.WIDTHS, config=SAMPLE.tiny_config(num_steps=1))
+
+
+FUSED = FusedVectors(SIDS["item_id"], np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32))
+KINDS = {
+    "item head": {},
+    "item head alone, from codes": {"inputs": ("codes",), "heads": ("item",)},
+    "fused vectors and item vectors": {"inputs": ("fused", "item"), "heads": ("item",)},
+    "sampled negatives": {"num_negatives": 20},
+    "cosines": {"temperature": 0.1},
+    "depth head": {"heads": ("depth",), "decode": "depth", "repeats": False},
+    "sasrec": {"kind": "sasrec", "inputs": ("item",), "heads": ("item",)},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_decoder_learns_the_cycle(name):
+    result = run(SAMPLE.cycle_sequences(SIDS, num_users=200), SAMPLE.tiny_decoder(**KINDS[name]), fused=FUSED, num_sample_users=3)
+    figures = {(model, split, metric): value for model, split, metric, value in result.metrics}
+    kind = KINDS[name].get("kind", "decoder")
+    assert figures[kind, "test", "recall@5"] > 0.9
+    assert figures["most_popular", "test", "recall@5"] < 0.5
+    assert [row.epoch for row in result.curve] == list(range(1, len(result.curve) + 1))
+    for user in ("u000", "u001", "u002"):
+        rows = [row for row in result.recommendations if row[0] == user]
+        assert [row[1] for row in rows] == list(range(1, 11))
+        assert [row[3] for row in rows] == sorted((row[3] for row in rows), reverse=True)
+        assert all(row[3] <= 0.0 for row in rows)
+
+
+def test_fused_inputs_without_vectors_are_refused():
+    with pytest.raises(ContractError, match="leave fused out of inputs"):
+        run(SAMPLE.cycle_sequences(SIDS), SAMPLE.tiny_decoder(inputs=("codes", "fused")))
+
+
+def test_fused_vectors_of_other_items_are_refused():
+    with pytest.raises(ContractError, match="1 of 40 items have no fused vector"):
+        run(SAMPLE.cycle_sequences(SIDS), SAMPLE.tiny_decoder(), fused=FusedVectors(SIDS["item_id"][1:], FUSED.vectors_NF[1:]))
 
 
 @pytest.mark.gpu

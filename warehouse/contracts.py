@@ -162,9 +162,9 @@ CONTRACTS: dict[str, pa.Schema] = {
     "model_metrics": pa.schema(
         [
             _field("release_id", pa.string(), "release the model was trained on"),
-            _field("model", pa.string(), "tiger, most_popular or item_to_item"),
-            _field("split", pa.string(), "valid or test"),
-            _field("metric", pa.string(), "such as recall@10, on items"),
+            _field("model", pa.string(), "the trained model's kind (decoder, sasrec, tiger), or a baseline"),
+            _field("split", pa.string(), "valid, test, or epoch 1, 2, ... of the training"),
+            _field("metric", pa.string(), "such as recall@10, or left_out_recall@10 without items had before"),
             _field("value", pa.float64(), "value"),
         ]
     ),

@@ -9,7 +9,7 @@ import torch
 
 from sidlake.generative.catalogue import TokenSpace
 from sidlake.generative.config import GenerativeConfig
-from sidlake.generative.model import GenerativeModel
+from sidlake.generative.models.tiger import GenerativeModel
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
 SPACE = TokenSpace(widths=SAMPLE.WIDTHS)

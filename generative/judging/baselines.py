@@ -1,6 +1,6 @@
-"""The two baselines a generative recommender has to beat: most popular, and item-to-item co-purchase.
+"""The baselines a generative recommender has to beat: most popular, item-to-item co-purchase, nearest by fused vector.
 
-Both are fitted on the training histories alone and score the full catalogue, with the candidates the model has: items seen before
+They are fitted on the training histories alone and score the full catalogue, with the candidates the model has: items seen before
 stay in unless the caller excludes them. Not done: weighting by quantity or recency; ties go to the lower item index.
 
 Shape suffixes: U users, N items, B rows of a batch, H items of history, K recommendations.
@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from sidlake.generative.sequences import Histories
 
-__all__ = ["Baseline", "ItemToItem", "MostPopular", "top_items"]
+__all__ = ["Baseline", "ItemToItem", "MostPopular", "NearestVector"]
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -32,29 +32,20 @@ class Baseline(Protocol):
         ...
 
 
-def top_items(scores_BN: Float32s, *, k: int) -> Int64s:
-    """Return the `k` best items per row, best first, (B, min(k, N)); ties go to the lower index, -inf becomes -1 (no item).
-
-    >>> top_items(np.array([[0.1, 0.9, 0.9]], dtype=np.float32), k=2).tolist()
-    [[1, 2]]
-    """
-    items_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, :k]
-    return np.where(np.take_along_axis(scores_BN, items_BK, axis=1) == -np.inf, -1, items_BK)
-
-
 def interaction_counts(histories: Histories, *, num_items: int) -> sp.csr_matrix:
     """Return how often each user has each item, (U, N) float32 CSR."""
     lengths_U = histories.ends_U - histories.starts_U
     rows_S = np.repeat(np.arange(len(histories)), lengths_U)
-    ones_S = np.ones(len(histories.items_S), dtype=np.float32)
-    return sp.coo_matrix((ones_S, (rows_S, histories.items_S)), shape=(len(histories), num_items)).tocsr()
+    items_S = histories.flat_items()
+    ones_S = np.ones(len(items_S), dtype=np.float32)
+    return sp.coo_matrix((ones_S, (rows_S, items_S)), shape=(len(histories), num_items)).tocsr()
 
 
 class MostPopular:
     """Scores an item by its number of training interactions, the same for every user."""
 
     def __init__(self, train: Histories, *, num_items: int) -> None:
-        self._scores_N = np.bincount(train.items_S, minlength=num_items).astype(np.float32)
+        self._scores_N = np.bincount(train.flat_items(), minlength=num_items).astype(np.float32)
 
     def scores(self, histories: Histories) -> Float32s:
         """Return the scores (B, N) float32."""
@@ -102,3 +93,21 @@ def _nearest(unit_NU: sp.csr_matrix, unit_UN: sp.csr_matrix, start: int, num_nei
         limit_X1 = -np.partition(-cosine_XN, num_neighbors - 1, axis=1)[:, num_neighbors - 1 : num_neighbors]
         cosine_XN[cosine_XN < limit_X1] = 0.0
     return sp.csr_matrix(cosine_XN)
+
+
+class NearestVector:
+    """Scores an item by the cosine of its fused vector with those of the last `max_history` items, weighed as co-purchase is."""
+
+    def __init__(self, fused_NF: Float32s, *, max_history: int = 10, decay: float = 0.5) -> None:
+        if max_history < 1 or not 0.0 < decay <= 1.0:
+            msg = f"max_history >= 1 and 0 < decay <= 1 expected, got {max_history} and {decay}"
+            raise ValueError(msg)
+        self._unit_NF = fused_NF / np.maximum(np.linalg.norm(fused_NF, axis=1, keepdims=True), 1e-12)
+        self._weights_H = (decay ** np.arange(max_history - 1, -1, -1)).astype(np.float32)
+
+    def scores(self, histories: Histories) -> Float32s:
+        """Return the scores (B, N) float32."""
+        items_BH = histories.last(len(self._weights_H))
+        weights_BH = np.where(items_BH >= 0, self._weights_H, np.float32(0.0))
+        taste_BF = np.einsum("bh,bhf->bf", weights_BH, self._unit_NF[items_BH])
+        return np.asarray(taste_BF @ self._unit_NF.T, dtype=np.float32)

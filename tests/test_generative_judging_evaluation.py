@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidlake.generative.evaluation import ndcg_at_k, ranks_of, recall_at_k
+from sidlake.generative.judging.evaluation import ndcg_at_k, ranks_of, recall_at_k
 
 RANKED = np.array([[4, 2, 9], [1, 3, 5], [7, 8, -1], [6, 0, 2]])
 TARGET = np.array([4, 5, 9, 0])  # ranks 1, 3, absent, 2

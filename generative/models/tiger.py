@@ -18,7 +18,7 @@ from transformers import T5Config, T5Model
 from sidlake.generative.catalogue import BOS, PAD, TokenSpace
 from sidlake.generative.config import GenerativeConfig
 
-__all__ = ["GenerativeModel"]
+__all__ = ["GenerativeModel", "TigerScorer"]
 
 
 class GenerativeModel(nn.Module):
@@ -71,6 +71,23 @@ class GenerativeModel(nn.Module):
             for level in range(self.space.num_levels)
         ]
         return torch.stack(losses).mean()
+
+
+class TigerScorer:
+    """Log-probabilities of codes for the beam search, after the tokens `history_BT` (`beam_search.CodeScorer`)."""
+
+    def __init__(self, model: GenerativeModel, history_BT: Tensor) -> None:
+        self.num_users, self.device = len(history_BT), history_BT.device
+        self._model = model
+        self._states_BHD, self._mask_BH = model.encode(history_BT)
+
+    def log_probs(self, prefix_BWP: Tensor) -> Tensor:
+        """Return the log-probabilities (B, W, K) over the codes of level P, float32."""
+        num_beams, level = prefix_BWP.shape[1:]
+        states, mask = (part.repeat_interleave(num_beams, dim=0) for part in (self._states_BHD, self._mask_BH))
+        hidden = self._model.decode(prefix_BWP.flatten(0, 1), states, mask)
+        log_probs_XK = self._model.level_logits(hidden[:, -1], level).log_softmax(dim=-1)
+        return log_probs_XK.view(self.num_users, num_beams, self._model.space.widths[level])
 
 
 def _t5_config(space: TokenSpace, config: GenerativeConfig) -> T5Config:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlake.generative.baselines import ItemToItem, MostPopular, top_items
+from sidlake.generative.judging.baselines import ItemToItem, MostPopular
+from sidlake.generative.judging.rankers import top_items
 from sidlake.generative.sequences import Histories, SequenceReader
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))

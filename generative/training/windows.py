@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sidlake.generative.config import GenerativeConfig
-from sidlake.generative.model import GenerativeModel
+from sidlake.generative.models.tiger import GenerativeModel
 from sidlake.generative.sequences import SequenceReader, TrainingBatches
 
 __all__ = ["Progress", "train"]
