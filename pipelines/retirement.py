@@ -30,21 +30,17 @@ __all__ = ["quiet_items", "retired_rows", "returned_rows", "taken_sids", "write_
 _RETIRED = CONTRACTS["retired_sids"]
 
 
-def quiet_items(recipe: Recipe, evidence: pl.DataFrame, events: pl.LazyFrame | None) -> pl.Series:
+def quiet_items(recipe: Recipe, evidence: pl.DataFrame, heard: pl.DataFrame) -> pl.Series:
     """Return the items of which nothing was heard for `retirement.after_days` before the newest row that is no stray (`newest`).
 
-    Of an item whose source has many rows the newest row counts, of others the last event; an item without events is never quiet.
+    Of an item whose source has many rows the newest row counts, of others its last event, which `heard` tells of all files, retired
+    items included; an item without events is never quiet.
     Raises `ContractError` where the source's rows have no time to go by.
     """
     days = recipe.retirement.after_days
     if days is None:
         return pl.Series("item_id", [], pl.String)
-    last = evidence.lazy().group_by("item_id").agg(pl.col(BY).max().alias("last"))
-    if not recipe.items.aggregated:
-        if events is None:
-            return pl.Series("item_id", [], pl.String)
-        last = events.group_by("item_id").agg(pl.col("ts").max().alias("last"))
-    found = last.collect()
+    found = evidence.group_by("item_id").agg(pl.col(BY).max().alias("last")) if recipe.items.aggregated else heard
     if not found.schema["last"].is_temporal():
         msg = f"retirement.after_days needs a date or a datetime in items.order_by, found {found.schema['last']}; leave it out"
         raise ContractError(msg)

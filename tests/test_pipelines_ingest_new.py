@@ -57,6 +57,7 @@ def recipe_in(folder, text=RECIPE):
 def known_from(result):
     return Known(
         evidence=result.evidence,
+        heard=result.heard,
         rows_read=result.rows_read,
         rejected=pl.from_arrow(result.rejected_rows).drop("run_id"),
         events=pl.from_arrow(result.interactions).lazy(),

@@ -22,17 +22,18 @@ from sidlake.pipelines.recipe import Recipe, digest_of
 
 __all__ = ["Remembered", "cache_key", "digest_of_files", "forget_others", "recall", "remember"]
 
-_VERSION = 2
+_VERSION = 3
 """Raise it when what is remembered, or what a file becomes, changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Remembered:
-    """Digest of each file by source and name, rows read of each file by target and name, and the evidence of all files."""
+    """Digest of each file by source and name, rows read of each by target and name, and evidence and last events of all files."""
 
     digests: Mapping[str, Mapping[str, str]]
     rows_read: Mapping[str, Mapping[str, int]]
     evidence: pl.DataFrame
+    heard: pl.DataFrame
 
 
 def digest_of_files(digests: Mapping[str, str]) -> str:
@@ -59,6 +60,7 @@ def remember(folder: Path, key: str, what: Remembered) -> None:
         return
     beside.mkdir(parents=True)
     what.evidence.write_parquet(beside / "evidence.parquet")
+    what.heard.write_parquet(beside / "heard.parquet")
     (beside / "files.json").write_text(json.dumps({"digests": what.digests, "rows_read": what.rows_read}), encoding="utf-8")
     beside.rename(target)
 
@@ -69,8 +71,8 @@ def recall(folder: Path, key: str) -> Remembered | None:
     if not files.exists():
         return None
     found = json.loads(files.read_text(encoding="utf-8"))
-    evidence = pl.read_parquet(folder / key / "evidence.parquet")
-    return Remembered(digests=found["digests"], rows_read=found["rows_read"], evidence=evidence)
+    evidence, heard = (pl.read_parquet(folder / key / name) for name in ("evidence.parquet", "heard.parquet"))
+    return Remembered(digests=found["digests"], rows_read=found["rows_read"], evidence=evidence, heard=heard)
 
 
 def forget_others(folder: Path, keep: set[str]) -> None:

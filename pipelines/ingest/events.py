@@ -34,7 +34,7 @@ from sidlake.pipelines.ingest.rules import (
 from sidlake.pipelines.ingest.source_rows import SourceRows, read_files
 from sidlake.pipelines.recipe import InteractionsConfig, Recipe, Rule
 
-__all__ = ["INTERACTIONS", "check_events", "read_events", "same_events"]
+__all__ = ["INTERACTIONS", "check_events", "last_events", "read_events", "same_events"]
 
 INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String, "item_id": pl.String, "ts": UTC, "event": pl.String, "weight": pl.Float32, "day": pl.String,
@@ -78,6 +78,13 @@ def check_events(recipe: Recipe, config: InteractionsConfig, num_kept: int, reje
             "without behaviour"
         )
         raise ContractError(msg, path=str(path), rows=num_rows)
+
+
+def last_events(events: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return item_id and ``last``, the time of its last event, of `events` and of what this has returned `before` of others."""
+    new = events.group_by("item_id").agg(pl.col("ts").max().alias("last"))
+    both = new if before is None else pl.concat([before, new])
+    return both.group_by("item_id").agg(pl.col("last").max()).sort("item_id")
 
 
 def same_events(known: pl.LazyFrame | None, events: pl.DataFrame) -> bool:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.errors import ContractError
-from sidlake.pipelines.ingest.events import INTERACTIONS, check_events, read_events, same_events
+from sidlake.pipelines.ingest.events import INTERACTIONS, check_events, last_events, read_events, same_events
 from sidlake.pipelines.ingest.item_evidence import condense, described_ids, settle
 from sidlake.pipelines.ingest.items import described_items, no_items, read_items
 from sidlake.pipelines.ingest.rules import SHOWN, check_rejected, places, rejected_table, worst_rules
@@ -35,6 +35,7 @@ class Ingested:
     Attributes:
         rows_read: rows of each source file for each target, by the file's name.
         evidence: what all files say of the items (`item_evidence`).
+        heard: the last event of each item in all files, of items that retire too (`last_events`).
         adds: whether the tables hold only what new files add: described items, new events, new rejections.
         settled: rejections of earlier runs that no longer hold: source and row of items that now have a text.
     """
@@ -44,18 +45,20 @@ class Ingested:
     rejected_rows: pa.Table
     rows_read: Mapping[str, Mapping[str, int]]
     evidence: pl.DataFrame
+    heard: pl.DataFrame
     adds: bool = False
     settled: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"source": pl.String, "row": pl.Int64}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What earlier runs made of files that are still the same: their evidence, rows read, and rejections by target.
+    """What earlier runs made of files that are still the same: their evidence, last events, rows read, and rejections by target.
 
     `events` are the interactions of the base release, lazily.
     """
 
     evidence: pl.DataFrame
+    heard: pl.DataFrame
     rows_read: Mapping[str, Mapping[str, int]]
     rejected: pl.DataFrame
     events: pl.LazyFrame | None
@@ -96,6 +99,7 @@ def ingest(recipe: Recipe, *, run_id: str, now: datetime) -> Ingested:
         rejected_rows=rejected_table(rejected, run_id),
         rows_read=rows_read,
         evidence=read.evidence,
+        heard=last_events(interactions),
     )
 
 
@@ -135,6 +139,7 @@ def ingest_new(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: da
         rejected_rows=rejected_table(rejected, run_id),
         rows_read=rows_read,
         evidence=evidence,
+        heard=last_events(interactions, known.heard),
         adds=True,
         settled=settled,
     )

@@ -107,7 +107,7 @@ def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]])
     assert isinstance(rejected, pl.DataFrame)
     events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
     ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
-    before = Known(evidence=known.evidence, rows_read=known.rows_read, rejected=rejected, events=events)
+    before = Known(evidence=known.evidence, heard=known.heard, rows_read=known.rows_read, rejected=rejected, events=events)
     result = ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
     return None if result is not None and _may_return(ctx, result, known) else result
 
@@ -125,7 +125,8 @@ def _whole(inputs: dict[str, dict[str, str]]) -> dict[str, str]:
 
 def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, str]], whole: dict[str, str]) -> None:
     folder, key = ctx.warehouse.root / "cache" / "ingest", cache_key(ctx.recipe, whole)
-    remember(folder, key, Remembered(digests=digests, rows_read=result.rows_read, evidence=result.evidence))
+    found = Remembered(digests=digests, rows_read=result.rows_read, evidence=result.evidence, heard=result.heard)
+    remember(folder, key, found)
     base = {cache_key(ctx.recipe, _whole(ctx.base.inputs))} if ctx.base else set()
     forget_others(folder, base | {key})
 
@@ -155,7 +156,7 @@ def _write_items(ctx: RunContext, result: Ingested) -> tuple[pa.Table, int]:
     """
     previous = ctx.read("items") if ctx.base else result.items.slice(0, 0)
     items = keep_unchanged(result.items, previous) if ctx.base else result.items
-    quiet = pa.array(quiet_items(ctx.recipe, result.evidence, _events(ctx, result)).to_list(), pa.string())
+    quiet = pa.array(quiet_items(ctx.recipe, result.evidence, result.heard).to_list(), pa.string())
     items = items.filter(pc.invert(pc.is_in(items.column("item_id"), value_set=quiet)))
     if ctx.recipe.retirement.missing and not result.adds:
         items = items.filter(pc.is_in(items.column("item_id"), value_set=result.items.column("item_id")))
@@ -163,17 +164,6 @@ def _write_items(ctx: RunContext, result: Ingested) -> tuple[pa.Table, int]:
         ctx.write("items", items)
     stay = pc.is_in(previous.column("item_id"), value_set=items.column("item_id"))
     return items, len(previous) - (pc.sum(stay).as_py() or 0)
-
-
-def _events(ctx: RunContext, result: Ingested) -> pl.LazyFrame | None:
-    """Return all events, with those of items that retire."""
-    if ctx.recipe.interactions is None:
-        return None
-    new = pl.from_arrow(result.interactions)
-    assert isinstance(new, pl.DataFrame)
-    if not result.adds:
-        return new.lazy()
-    return pl.concat([ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]), new.lazy()])
 
 
 def _write_events(ctx: RunContext, result: Ingested, items: pa.Table, *, gone: int) -> None:
