@@ -26,6 +26,8 @@ __all__ = ["REQUIRED", "session", "verify"]
 
 REQUIRED = ("items", "semantic_ids", "codebooks")
 _NUM_EXAMPLES = 5
+_READ_ONCE = 50_000
+"""Rows of a table up to which its files are read once for all laws; of more, each law reads them, so that memory stays bounded."""
 
 
 class _Earlier(Protocol):
@@ -126,7 +128,8 @@ def _define_relations(
             raise StorageError(msg, table=name, version=version)
         of_generation = name in ("semantic_ids", "codebooks", "retired_sids", "sid_ledger")
         where = f" WHERE generation = {literal(generation)}" if of_generation else ""
-        connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM ({relation}){where}')
+        kind = "TABLE" if rows <= _READ_ONCE else "VIEW"
+        connection.execute(f'CREATE {kind} "{name}" AS SELECT * FROM ({relation}){where}')
         counts[name] = rows
     return counts
 
