@@ -2,7 +2,9 @@
 
 import bz2
 import gzip
+import json
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from source_files_sample import column, ingested
@@ -121,3 +123,23 @@ def test_a_value_of_a_megabyte_is_read(tmp_path):
 def test_a_dialect_that_cannot_be_is_refused_by_the_recipe(tmp_path, source):
     with pytest.raises(RecipeError, match=source.split(" ", maxsplit=1)[0]):
         items_of(tmp_path, "id,name\n1,x\n", source=source)
+
+
+@pytest.mark.parametrize("text", ["id,name", "id;name", "\ufeffid,name\r\n\r\n"])
+def test_a_header_alone_is_a_file_without_rows(tmp_path, text):
+    (tmp_path / "days").mkdir()
+    (tmp_path / "days" / "1.csv").write_text("id,name\n007,x\n")
+    (tmp_path / "days" / "2.csv").write_text(text)
+    assert titles(ingested(tmp_path, "days")) == {"007": "x"}
+
+
+def test_a_line_longer_than_a_block_is_read(tmp_path):
+    assert len(titles(items_of(tmp_path, f"id,name\n1,{'x' * 20_000_000}\n"))["1"]) == 20_000_000
+
+
+@pytest.mark.parametrize("name", ["*", "^n.*$", "", " ", "a.b", "a'b", "0"])
+def test_a_column_may_be_called_anything(tmp_path, name):
+    (tmp_path / "items.csv").write_text(f'id,"{name}",note\n1,x,y\n')
+    assert titles(ingested(tmp_path, title=json.dumps(name.strip()))) == {"1": "x"}
+    pl.DataFrame({"id": ["1"], "note": ["y"], name.strip() or "*": ["x"]}).write_parquet(tmp_path / "items.parquet")
+    assert titles(ingested(tmp_path, "items.parquet", title=json.dumps(name.strip() or "*"))) == {"1": "x"}

@@ -57,3 +57,12 @@ def test_lists_join_as_text_and_objects_are_refused_with_the_way_to_name_a_field
     assert column(items_of(tmp_path, '{"id": "a", "name": ["x", "y", null]}\n'), "title") == ["x, y"]
     with pytest.raises(ContractError, match=r"a field of an object is named as name\.field"):
         items_of(tmp_path, '{"id": "a", "name": {"en": "x"}}\n')
+
+
+def test_a_name_that_only_some_files_have_is_no_error_and_one_that_none_has_is(tmp_path):
+    (tmp_path / "days").mkdir()
+    (tmp_path / "days" / "1.jsonl").write_text('{"id": "a", "name": "x", "p": 1}\n')
+    (tmp_path / "days" / "2.jsonl").write_text('{"id": "b", "name": "y"}\n')
+    assert column(ingested(tmp_path, "days", more='price = "p"'), "price") == [1.0, None]
+    with pytest.raises(SourceError, match="no column 'q'"):
+        ingested(tmp_path, "days", more='price = "q"')

@@ -8,6 +8,8 @@ is an error that names the column and what to do.
 from __future__ import annotations
 
 import html
+import json
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -28,6 +30,7 @@ __all__ = [
     "identifiers",
     "spelling",
     "tidy",
+    "toml_key",
     "type_error",
 ]
 
@@ -76,7 +79,7 @@ def identifiers(rows: SourceRows, name: str, column: pl.Series, *, uppercase: bo
         msg = (
             f"column {name!r} of {rows.path} holds {kind}; an identifier is a string or an integer: convert it, name "
             f"another column, or "
-            f"read decimals such as 12.0 as whole numbers by types = {{ {name} = 'integer' }} in the recipe's source"
+            f"read decimals such as 12.0 as whole numbers by types = {{ {toml_key(name)} = 'integer' }} in the recipe's source"
         )
         raise ContractError(msg, column=name, type=str(kind), path=str(rows.path))
     text = column.cast(pl.String)
@@ -88,7 +91,7 @@ def identifiers(rows: SourceRows, name: str, column: pl.Series, *, uppercase: bo
         msg = (
             f"column {name!r} of {rows.path} holds {floats[0]!r}: an identifier that a spreadsheet or data frame made a "
             f"decimal number? "
-            f"Say types = {{ {name} = 'integer' }} in the recipe's source to read it as a whole number, or 'text' to "
+            f"Say types = {{ {toml_key(name)} = 'integer' }} in the recipe's source to read it as a whole number, or 'text' to "
             f"keep it as it is"
         )
         raise ContractError(msg, column=name, value=floats[0], path=str(rows.path))
@@ -155,6 +158,15 @@ def spelling(column: pl.Series, rows: SourceRows, name: str) -> pl.Series:
     if not (plain or isinstance(kind, pl.Datetime)):
         raise type_error(rows, name, "text is needed")
     return column.cast(pl.String)
+
+
+def toml_key(name: str) -> str:
+    """Return a column's name as a key of TOML.
+
+    >>> toml_key("at"), toml_key("Order No")
+    ('at', '"Order No"')
+    """
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def tidy(column: pl.Expr) -> pl.Expr:

@@ -8,7 +8,7 @@ them. Memory: the wanted columns, whole.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,10 @@ from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.text_streams import encoding_of, open_bytes, open_text, scan_text
 from sidlake.pipelines.settings.sources import SourceConfig
 
-__all__ = ["csv_columns", "read_csv"]
+__all__ = ["CsvRows", "csv_columns", "read_csv"]
 
 _ROWS = 50_000
+_BLOCK = 1 << 24
 _FIELD_BYTES = 2**31 - 1
 _OTHERS = (";", "\t", "|")
 
@@ -42,7 +43,15 @@ def csv_columns(path: Path, source: SourceConfig, wanted: Sequence[str] = ()) ->
     return list(_dialect(path, source, encoding_of(path, source.encoding), wanted).columns)
 
 
-def read_csv(path: Path, source: SourceConfig, wanted: Sequence[str]) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class CsvRows:
+    """Columns as text, by name, and how many rows there are."""
+
+    columns: Mapping[str, pl.Series]
+    num_rows: int
+
+
+def read_csv(path: Path, source: SourceConfig, wanted: Sequence[str]) -> CsvRows:
     """Return the wanted columns that the file has, each as text, null where it is empty.
 
     Raises:
@@ -59,9 +68,13 @@ def read_csv(path: Path, source: SourceConfig, wanted: Sequence[str]) -> pl.Data
     # all pieces are read, so that every byte is held against the encoding
     quoted = sum(bool(source.quote) and source.quote in piece for piece in scan_text(path, encoding))
     if not quoted and encoding in ("utf-8", "utf-8-sig"):
-        return _split(path, source, dialect, found)
-    chunks = [_frame(rows, dialect.columns, found, source.null_values) for rows in _chunks(path, source, dialect, encoding)]
-    return pl.concat(chunks) if chunks else _frame([], dialect.columns, found, ())
+        split = _split(path, source, dialect, found)
+        if split is not None:
+            return split
+    chunks = [_columns(rows, dialect.columns, found, source.null_values) for rows in _chunks(path, source, dialect, encoding)]
+    empty = pl.Series([], dtype=pl.String)
+    joined = {name: pl.concat([empty, *(columns[name] for columns, _ in chunks)]) for name in found}
+    return CsvRows(joined, sum(count for _, count in chunks))
 
 
 def _dialect(path: Path, source: SourceConfig, encoding: str, wanted: Sequence[str]) -> _Dialect:
@@ -130,39 +143,38 @@ def _chunks(path: Path, source: SourceConfig, dialect: _Dialect, encoding: str) 
             raise _broken(path, reader.line_num, error) from error  # type: ignore[attr-defined]
 
 
-def _frame(rows: list[list[str]], columns: tuple[str, ...], found: list[str], nulls: tuple[str, ...]) -> pl.DataFrame:
+def _columns(
+    rows: list[list[str]], columns: tuple[str, ...], found: list[str], nulls: tuple[str, ...]
+) -> tuple[dict[str, pl.Series], int]:
     nothing = {"", *nulls}
     at = {name: columns.index(name) for name in found}
     values = {name: [None if row[i] in nothing else row[i] for row in rows] for name, i in at.items()}
-    frame = pl.DataFrame(values, schema=dict.fromkeys(found, pl.String))
-    return frame if found else pl.DataFrame({"": pl.Series([None] * len(rows), dtype=pl.Null)})
+    return {name: pl.Series(column, dtype=pl.String) for name, column in values.items()}, len(rows)
 
 
-def _split(path: Path, source: SourceConfig, dialect: _Dialect, found: list[str]) -> pl.DataFrame:
-    """Return the columns of a file without quotes."""
+def _split(path: Path, source: SourceConfig, dialect: _Dialect, found: list[str]) -> CsvRows | None:
+    """Return the columns of a file without quotes; None where its rows are not of one length, or longer than Arrow's blocks."""
     if not dialect.columns:
-        return pl.DataFrame(schema=dict.fromkeys(found, pl.String))
-    names = [f"{name}\n{at}" for at, name in enumerate(dialect.columns)]
-    kept = [names[dialect.columns.index(name)] for name in found]
+        return CsvRows({name: pl.Series([], dtype=pl.String) for name in found}, 0)
+    names = [str(at) for at in range(len(dialect.columns))]
+    kept = {name: names[dialect.columns.index(name)] for name in found}
     try:
         with open_bytes(path) as stream:
             table = pyarrow.csv.read_csv(
                 stream,
-                # one thread, because the others do not say which row is broken
-                read_options=pyarrow.csv.ReadOptions(use_threads=False, column_names=[*names], skip_rows=int(dialect.has_header)),
+                read_options=pyarrow.csv.ReadOptions(
+                    use_threads=False, column_names=names, skip_rows=int(dialect.has_header), block_size=_BLOCK
+                ),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, quote_char=False),
                 convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=kept or names[:1], column_types=dict.fromkeys(names, pa.large_string()),
+                    include_columns=list(kept.values()) or names[:1], column_types=dict.fromkeys(names, pa.large_string()),
                     strings_can_be_null=True, null_values=["", *source.null_values],
                 ),
             )  # fmt: skip
-    except (pa.ArrowInvalid, OSError) as error:
-        if "Empty CSV file" in str(error):
-            return pl.DataFrame(schema=dict.fromkeys(found, pl.String))
-        raise _broken(path, None, error) from error
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.rename({kept[at]: name for at, name in enumerate(found)})
+    except (pa.ArrowInvalid, OSError):
+        return None  # the csv module reads it, or says in which line it cannot
+    columns = {name: pl.Series(table.column(key), dtype=pl.String) for name, key in kept.items()}
+    return CsvRows(columns, table.num_rows)
 
 
 def _ragged(path: Path, row: list[str], num_columns: int, delimiter: str) -> SourceError:

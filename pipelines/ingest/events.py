@@ -52,7 +52,7 @@ def read_events(
     source = recipe.sources[config.source]
     rules = [rule for rule in source.rules if "interactions" in rule.rejects]
     columns = {config.user_id, config.item_id, *(rule.column for rule in rules)}
-    columns |= {name for name in (config.ts, config.weight) if name}
+    columns |= {name for name in (config.ts, config.weight) if name is not None}
     checks = _checks(config, known, now)
     kept, refused, counts = [], [], {}
     uppercase = config.uppercase_ids or recipe.items.uppercase_ids
@@ -100,8 +100,12 @@ def _events(rows: SourceRows, config: InteractionsConfig, rules: list[Rule], *, 
     """Return one row per event, or per entry of a sequence, with what could not be read beside."""
     judged = judged_by_rules(rows, rules)
     users = as_identifier(rows, config.user_id)
-    weight = as_number(rows, config.weight) if config.weight else Converted.of(pl.repeat(1.0, len(rows), eager=True))
-    said = spelling(rows.column(config.weight), rows, config.weight) if config.weight else pl.repeat("", len(rows), eager=True)
+    weight = as_number(rows, config.weight) if config.weight is not None else Converted.of(pl.repeat(1.0, len(rows), eager=True))
+    said = (
+        spelling(rows.column(config.weight), rows, config.weight)
+        if config.weight is not None
+        else pl.repeat("", len(rows), eager=True)
+    )
     values = {
         "user_id": users.values, "weight": weight.values.cast(pl.Float32), "__user_id": users.unreadable, "__weight": said,
         ROW: pl.int_range(len(rows), eager=True),

@@ -51,7 +51,7 @@ def read_items(recipe: Recipe, files: Mapping[str, Path]) -> ItemRows:
     rules = [rule for rule in source.rules if "items" in rule.rejects]
     described = (config.title, config.category, config.price, config.image, config.first_seen)
     columns = {config.item_id, *config.text, *(rule.column for rule in rules), *(c.column for c in described if c)}
-    columns |= {config.order_by} if config.order_by else set()
+    columns |= {config.order_by} if config.order_by is not None else set()
     kept, refused, counts = [], [], {}
     for name, rows in read_files(files, source, columns):
         counts[name] = len(rows)
@@ -80,7 +80,7 @@ def _described(rows: SourceRows, config: ItemsConfig, name: str, rules: list[Rul
     )
     values = {
         "item_id": ids.values, FILE: pl.repeat(name, len(rows), eager=True), ROW: pl.int_range(len(rows), eager=True),
-        BY: by.values if config.order_by else pl.repeat(0, len(rows), dtype=pl.Int32, eager=True),
+        BY: by.values if config.order_by is not None else pl.repeat(0, len(rows), dtype=pl.Int32, eager=True),
         "title": pl.DataFrame({"a": title, "b": text}).select(pl.coalesce("a", "b"))["a"], "text": text,
         "category": category.values,
         "price": price.values, "image": image, "image_uri": place, "first_seen": first_seen.values,

@@ -28,10 +28,12 @@ _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 @dataclass(frozen=True, slots=True)
 class JsonRows:
-    """Columns as text, and for those with lists or objects which rows hold one."""
+    """Columns as text, for those with lists or objects which rows hold one, the number of rows, and names that some row has."""
 
-    frame: pl.DataFrame
+    columns: Mapping[str, pl.Series]
     nested: Mapping[str, pl.Series]
+    num_rows: int
+    seen: frozenset[str]
 
 
 def json_columns(path: Path, source: SourceConfig) -> list[str]:
@@ -46,36 +48,22 @@ def read_json(path: Path, source: SourceConfig, wanted: Sequence[str]) -> JsonRo
     """Return the wanted columns; ``a.b`` is the field b of the object a. 3 µs per row of three values, measured on a million.
 
     Raises:
-        SourceError: a line that is no JSON object, a text that is no Unicode, or a name that no row has.
+        SourceError: a line that is no JSON object, or a text that is no Unicode.
     """
-    frames, marks, seen = [], [], set[str]()
-    entries = _objects(path, source)
+    texts: dict[str, list[pl.Series]] = {name: [] for name in wanted}
+    marks: dict[str, list[pl.Series]] = {name: [] for name in wanted}
+    seen: set[str] = set()
+    num_rows, entries = 0, _objects(path, source)
     while rows := list(islice(entries, _ROWS)):
-        columns = {name: [_field(row, name) for row in rows] for name in wanted}
-        seen |= {name for name, values in columns.items() if any(value is not _ABSENT for value in values)}
-        try:
-            frames.append(
-                pl.DataFrame({n: [_text(v, source) for v in vs] for n, vs in columns.items()}, dict.fromkeys(wanted, pl.String))
-            )
-        except UnicodeEncodeError as error:
-            msg = f"source {path}: a value holds half of a surrogate pair, which is no Unicode text: {error.reason}; write it again"
-            raise SourceError(msg, path=str(path)) from error
-        marks.append(
-            pl.DataFrame(
-                {n: [isinstance(v, list | dict) for v in vs] for n, vs in columns.items()}, dict.fromkeys(wanted, pl.Boolean)
-            )
-        )
-        if not wanted:
-            frames[-1] = pl.DataFrame({"": pl.Series([None] * len(rows), dtype=pl.Null)})
-    if not frames:
-        return JsonRows(pl.DataFrame(schema=dict.fromkeys(wanted, pl.String)), {})
-    missing = sorted(set(wanted) - seen)
-    if missing:
-        names = json_columns(path, source)
-        msg = f"source {path}: no column {missing[0]!r}; it has {names[:40]}: correct the recipe or the source"
-        raise SourceError(msg, path=str(path), missing=missing)
-    marked = pl.concat(marks)
-    return JsonRows(pl.concat(frames), {name: marked[name] for name in wanted if marked[name].any()})
+        num_rows += len(rows)
+        for name in wanted:
+            values = [_field(row, name) for row in rows]
+            seen |= {name} if any(value is not _ABSENT for value in values) else set()
+            texts[name].append(_texts(path, values, source))
+            marks[name].append(pl.Series([isinstance(value, list | dict) for value in values], dtype=pl.Boolean))
+    nested = {name: pl.concat(found) for name, found in marks.items() if found}
+    columns = {name: pl.concat([pl.Series([], dtype=pl.String), *found]) for name, found in texts.items()}
+    return JsonRows(columns, {name: found for name, found in nested.items() if found.any()}, num_rows, frozenset(seen))
 
 
 def json_object(text: str) -> Any:  # noqa: ANN401  a JSON value
@@ -117,6 +105,14 @@ def _field(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401  a JSON value
             return _field(inner, name[at + 1 :])
         at = name.find(".", at + 1)
     return _ABSENT
+
+
+def _texts(path: Path, values: list[Any], source: SourceConfig) -> pl.Series:
+    try:
+        return pl.Series([_text(value, source) for value in values], dtype=pl.String)
+    except UnicodeEncodeError as error:
+        msg = f"source {path}: a value holds half of a surrogate pair, which is no Unicode text: {error.reason}; write it again"
+        raise SourceError(msg, path=str(path)) from error
 
 
 def _text(value: Any, source: SourceConfig) -> str | None:  # noqa: ANN401  a JSON value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from sidlake.errors import ContractError
-from sidlake.pipelines.ingest.columns import Converted, spelling, type_error
+from sidlake.pipelines.ingest.columns import Converted, spelling, toml_key, type_error
 from sidlake.pipelines.ingest.json_files import json_list
 from sidlake.pipelines.ingest.source_rows import SourceRows
 
@@ -57,7 +57,7 @@ def as_sequence(rows: SourceRows, name: str) -> pl.Series:
         msg = (
             f"column {name!r} of {rows.path} holds {column.dtype}, sequences = true needs lists of items: the column "
             f"has the wrong type; "
-            f"convert it, say types = {{ {name} = {{ separator = ' ' }} }} for text with separators, or leave sequences out"
+            f"convert it, say types = {{ {toml_key(name)} = {{ separator = ' ' }} }} for text, or leave sequences out"
         )
         raise ContractError(msg, column=name, type=str(column.dtype))
     return column if len(rows) else pl.Series(name, [], pl.List(pl.String))

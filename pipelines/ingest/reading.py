@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from sidlake.errors import ContractError
+from sidlake.errors import ContractError, SourceError
 from sidlake.pipelines.ingest.events import INTERACTIONS, check_events, last_events, read_events, same_events
 from sidlake.pipelines.ingest.item_evidence import condense, described_ids, settle
 from sidlake.pipelines.ingest.items import described_items, no_items, read_items
@@ -110,6 +110,15 @@ def ingest_new(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: da
     item and instant of a known one, and where a known rejection was for the time or for an item that has become known since. Raises
     as `ingest`.
     """
+    try:
+        return _added(recipe, new, known, run_id=run_id, now=now)
+    except SourceError as error:
+        if "missing" in error.details:  # a field that JSON lines leave out where it has no value may stand in the other files
+            return None
+        raise
+
+
+def _added(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: datetime) -> Ingested | None:
     old, ids = known.rejected, described_ids(known.evidence)
     if (new[recipe.items.source] and not recipe.items.aggregated) or (old["rule"] == "future_timestamp").any():
         return None

@@ -46,9 +46,9 @@ def columns_read(recipe: Recipe, source: str) -> set[str]:
     if items.source == source:
         described = (items.title, items.category, items.price, items.image, items.first_seen)
         optional = (items.item_id, items.order_by, *items.text)
-        names |= {column.column for column in described if column} | {name for name in optional if name}
+        names |= {column.column for column in described if column} | {name for name in optional if name is not None}
     if events and events.source == source:
-        names |= {name for name in (events.user_id, events.item_id, events.ts, events.weight) if name}
+        names |= {name for name in (events.user_id, events.item_id, events.ts, events.weight) if name is not None}
     return names
 
 

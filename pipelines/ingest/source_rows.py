@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -29,25 +30,29 @@ class SourceRows:
     """The wanted columns of a file.
 
     Attributes:
-        frame: columns by the names that were asked for.
+        columns: by the names that were asked for.
+        num_rows: rows of the file.
         path: the file, for messages.
         source: how the recipe has its values read.
         form: the file's format.
-        nested: for columns of JSON lines with lists or objects, which rows hold one, spelled as JSON in `frame`.
+        absent: names that no row of a file of JSON lines has; each may be a field that is left out where it has no value.
+        nested: for columns of JSON lines with lists or objects, which rows hold one, spelled as JSON in `columns`.
     """
 
-    frame: pl.DataFrame
+    columns: Mapping[str, pl.Series]
+    num_rows: int
     path: Path
     source: SourceConfig
     form: Format
+    absent: frozenset[str] = frozenset()
     nested: Mapping[str, pl.Series] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return self.frame.height
+        return self.num_rows
 
     def column(self, name: str) -> pl.Series:
         """Return a wanted column as the file has it."""
-        return self.frame[name]
+        return self.columns[name]
 
 
 def columns_of(path: Path, source: SourceConfig, wanted: Iterable[str] = ()) -> dict[str, str]:
@@ -67,12 +72,17 @@ def read_files(files: Mapping[str, Path], source: SourceConfig, wanted: Iterable
     """Return each file's name and rows, one file at a time (`read_rows`).
 
     Raises:
+        SourceError: a name that no row of any file has.
         ContractError: a wanted column has one stated type here and another there.
     """
     stated: dict[str, tuple[Path, pl.DataType]] = {}
+    absent: dict[str, Path] | None = None
     for name, path in files.items():
         rows = read_rows(path, source, wanted)
-        for column, kind in rows.frame.schema.items() if rows.form == "parquet" else ():
+        if rows.num_rows:
+            absent = {one: path for one in rows.absent if absent is None or one in absent}
+        for column, values in rows.columns.items() if rows.form == "parquet" else ():
+            kind = values.dtype
             where, before = stated.setdefault(column, (path, kind))
             if before != kind:
                 msg = (
@@ -81,6 +91,8 @@ def read_files(files: Mapping[str, Path], source: SourceConfig, wanted: Iterable
                 )
                 raise ContractError(msg, path=str(path), column=column)
         yield name, rows
+    for column, path in sorted((absent or {}).items()):
+        raise _no_column(path, column, json_columns(path, source))
 
 
 def read_rows(path: Path, source: SourceConfig, wanted: Iterable[str]) -> SourceRows:
@@ -92,11 +104,16 @@ def read_rows(path: Path, source: SourceConfig, wanted: Iterable[str]) -> Source
     names = sorted(set(wanted))
     form = _known_format(path, source)
     if form == "parquet":
-        return SourceRows(frame=_parquet(path, names), path=path, source=source, form=form)
+        columns, num_rows = _parquet(path, names)
+        return SourceRows(columns=columns, num_rows=num_rows, path=path, source=source, form=form)
     if form == "jsonl":
         found = read_json(path, source, names)
-        return SourceRows(frame=found.frame, path=path, source=source, form=form, nested=found.nested)
-    return SourceRows(frame=_csv(path, source, names), path=path, source=source, form=form)
+        absent = frozenset(names) - found.seen if found.num_rows else frozenset()
+        return SourceRows(
+            columns=found.columns, num_rows=found.num_rows, path=path, source=source, form=form, absent=absent, nested=found.nested
+        )
+    columns, num_rows = _csv(path, source, names)
+    return SourceRows(columns=columns, num_rows=num_rows, path=path, source=source, form=form)
 
 
 def _known_format(path: Path, source: SourceConfig) -> Format:
@@ -114,52 +131,57 @@ def _schema(path: Path) -> pl.Schema:
     try:
         pq.ParquetFile(path).close()  # polars defers some damage to collect(); pyarrow reads the footer now
         return pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema()
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
         msg = f"source {path}: cannot be read as parquet (damaged, cut short or another format): {error}; write it again"
         raise SourceError(msg, path=str(path)) from error
 
 
-def _parquet(path: Path, wanted: list[str]) -> pl.DataFrame:
+def _parquet(path: Path, wanted: list[str]) -> tuple[dict[str, pl.Series], int]:
     schema = _schema(path)
-    chosen = {name: _expression(name, schema) for name in wanted}
-    missing = [name for name, expression in chosen.items() if expression is None]
+    base_of = {name: _base(name, schema) for name in wanted}
+    missing = [name for name, base in base_of.items() if base is None]
     if missing:
         raise _no_column(path, missing[0], list(schema))
-    picked = [expression.alias(name) for name, expression in chosen.items() if expression is not None]
+    order = list(schema)
+    # by their places, because names such as * and ^a.*$ are patterns to polars
+    places = sorted({order.index(base) for base in base_of.values() if base is not None})
     rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     try:
-        return rows.select(picked or pl.lit(None).alias("")).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+        frame = rows.select(pl.nth(places) if places else pl.len()).collect()
+        num_rows = frame.height if places else int(frame.item())
+        found = {name: frame.to_series(places.index(order.index(base))) for name, base in base_of.items() if base is not None}
+        return {name: _inside(column, name, base_of[name] or name) for name, column in found.items()}, num_rows
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a damaged footer panics
         msg = f"source {path}: damaged or cut short: {str(error).splitlines()[0]}; write the file again"
         raise SourceError(msg, path=str(path)) from error
 
 
-def _expression(name: str, schema: Mapping[str, pl.DataType]) -> pl.Expr | None:
-    """Return the column, or the field of a column of objects, that a name means."""
+def _base(name: str, schema: Mapping[str, pl.DataType]) -> str | None:
+    """Return the column that a name means: the one of this name, or the one of objects that has the field it names."""
     if name in schema:
-        return pl.col(name)
+        return name
     for base, rest in _splits(name):
         kind = schema.get(base)
-        if isinstance(kind, pl.Struct):
-            inner = _expression(rest, {one.name: _as_type(one.dtype) for one in kind.fields})
-            return pl.col(base).struct.unnest_field(rest) if inner is None else _field(pl.col(base), kind, rest)
-        if kind == pl.String:
-            return pl.col(base).str.json_path_match(_json_path(rest))
+        if kind == pl.String or (isinstance(kind, pl.Struct) and _base(rest, _fields(kind)) is not None):
+            return base
     return None
 
 
-def _field(column: pl.Expr, kind: pl.Struct, name: str) -> pl.Expr:
-    inner = {one.name: one.dtype for one in kind.fields}
-    if name in inner:
-        return column.struct.field(name)
-    base, rest = next((base, rest) for base, rest in _splits(name) if base in inner)
-    nested = inner[base]
-    return _field(column.struct.field(base), nested, rest) if isinstance(nested, pl.Struct) else column.struct.field(base)
+def _inside(column: pl.Series, name: str, base: str) -> pl.Series:
+    """Return the column, or the field of its objects that a dotted name leads to."""
+    if name == base:
+        return column
+    rest = name[len(base) + 1 :]
+    if not isinstance(column.dtype, pl.Struct):
+        return column.str.json_path_match(_json_path(rest))
+    inner = _base(rest, _fields(column.dtype))
+    assert inner is not None
+    return _inside(column.struct.field(inner), rest, inner)
 
 
-def _as_type(kind: object) -> pl.DataType:
-    assert isinstance(kind, pl.DataType)
-    return kind
+def _fields(kind: pl.Struct) -> dict[str, pl.DataType]:
+    fields: dict[str, Any] = {one.name: one.dtype for one in kind.fields}
+    return fields
 
 
 def _splits(name: str) -> list[tuple[str, str]]:
@@ -176,24 +198,18 @@ def _json_path(rest: str) -> str:
     return "$" + "".join("['" + part.replace("'", "\\'") + "']" for part in rest.split("."))
 
 
-def _csv(path: Path, source: SourceConfig, wanted: list[str]) -> pl.DataFrame:
-    columns = csv_columns(path, source, wanted)
-    base_of = {name: next((base for base, _ in [(name, ""), *_splits(name)] if base in columns), None) for name in wanted}
+def _csv(path: Path, source: SourceConfig, wanted: list[str]) -> tuple[dict[str, pl.Series], int]:
+    names = csv_columns(path, source, wanted)
+    known: dict[str, pl.DataType] = dict.fromkeys(names, pl.String())
+    base_of = {name: _base(name, known) for name in wanted} if names else {name: name for name in wanted}
     missing = [name for name, base in base_of.items() if base is None]
-    if missing and columns:
-        raise _no_column(path, missing[0], columns)
-    rows = read_csv(path, source, [base or name for name, base in base_of.items()])
-    if not columns:
-        return pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
-    picked = [
-        pl.col(base).alias(name)
-        if base == name
-        else pl.col(base).str.json_path_match(_json_path(name[len(base) + 1 :])).alias(name)
-        for name, base in base_of.items()
-        if base is not None
-    ]
+    if missing:
+        raise _no_column(path, missing[0], names)
+    rows = read_csv(path, source, [base for base in base_of.values() if base is not None])
+    if not names:
+        return {name: pl.Series([], dtype=pl.String) for name in wanted}, 0
     try:
-        return rows.select(picked) if picked else rows
+        return {name: _inside(rows.columns[base], name, base) for name, base in base_of.items() if base is not None}, rows.num_rows
     except pl.exceptions.PolarsError as error:
         msg = f"source {path}: a name with a dot needs a column of JSON objects: {str(error).splitlines()[0]}"
         raise ContractError(msg, path=str(path)) from error

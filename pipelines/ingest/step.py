@@ -8,6 +8,7 @@ rows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
-from sidlake.pipelines.ingest.item_evidence import described_ids
+from sidlake.pipelines.ingest.item_evidence import conflicting, described_ids
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.schema import check_columns
-from sidlake.pipelines.ingest.sources import file_digest, source_files
+from sidlake.pipelines.ingest.sources import SourceFiles, file_digest, find_files
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.run import RunContext, StepReport
 
@@ -70,7 +71,8 @@ def days_brought(ctx: RunContext) -> dict[str, int]:
 
 def _ingest(ctx: RunContext) -> StepReport:
     recipe = ctx.recipe
-    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    listed = {name: find_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    files = {name: found.files for name, found in listed.items()}
     digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
     whole = {source: digest_of_files(named) for source, named in digests.items()}
     config = [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, whole]
@@ -92,7 +94,32 @@ def _ingest(ctx: RunContext) -> StepReport:
     rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
     details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
     details |= {"retired": gone} if gone else {}
+    details |= _noticed(ctx, result, listed, digests)
     return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
+
+
+def _noticed(
+    ctx: RunContext, result: Ingested, listed: Mapping[str, SourceFiles], digests: dict[str, dict[str, str]]
+) -> dict[str, object]:
+    """Return what a person should know of a reading: files that are not read or are gone, and items whose rows disagree."""
+    said: dict[str, object] = {}
+    for source, found in listed.items():
+        said |= {f"{source}_left_out": _some(found.left_out)} if found.left_out else {}
+    known = _recalled(ctx)
+    for source, named in known.digests.items() if known else ():
+        gone = sorted(named.keys() - digests[source].keys())
+        said |= {f"{source}_gone": _some(gone)} if gone else {}
+    disagreeing = conflicting(result.evidence) if ctx.recipe.items.aggregated else 0
+    return said | ({"several_titles": disagreeing} if disagreeing else {})
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return how many files there are and the first three names.
+
+    >>> _some(["a.xlsx", "b.xlsx", "c.xlsx", "d.xlsx"])
+    '4 files (a.xlsx, b.xlsx, c.xlsx, ...)'
+    """
+    return f"{len(names)} files ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]]) -> Ingested | None:
