@@ -148,7 +148,8 @@ def as_text(rows: SourceRows, name: str) -> pl.Series:
     text = spelling(_joined(rows, name, column), rows, name)
     if how and how.html:
         text = _without_tags(text)
-    return pl.DataFrame({"t": text}).select(pl.when(tidy(pl.col("t")) != "").then(tidy(pl.col("t"))).alias(name))[name]
+    tidied = pl.DataFrame({"t": text}).select(tidy(pl.col("t")).alias("t"))
+    return tidied.select(pl.when(pl.col("t") != "").then("t").alias("t"))["t"]
 
 
 def spelling(column: pl.Series, rows: SourceRows, name: str) -> pl.Series:
