@@ -35,7 +35,16 @@ from sidlake.generative.training.resume import EpochRow
 from sidlake.generative.training.windows import Progress, train
 from sidlake.tokenizers.trie import Trie
 
-__all__ = ["FusedVectors", "MetricRow", "Model", "RecommendationRow", "TrainerResult", "baselines_of", "train_and_evaluate"]
+__all__ = [
+    "FusedVectors",
+    "MetricRow",
+    "Model",
+    "RecommendationRow",
+    "TrainerResult",
+    "baselines_of",
+    "train_and_evaluate",
+    "validation_of",
+]
 
 MetricRow = tuple[str, str, str, float]
 """(model, split, metric, value), as in table `model_metrics`."""
@@ -110,7 +119,7 @@ def train_and_evaluate(
         recommender = TigerRecommender(train(reader, config, progress=progress, device=device), reader.catalogue, trie)
     else:
         recommender = DecoderRecommender(_untrained(reader, timelines, fused_NF, config).to(torch.device(device)), trie)
-        validate = _validation(recommender, timelines.valid, groups_N)
+        validate = validation_of(recommender, timelines.valid, groups_N)
         curve = fit(recommender.model, timelines.train, validate, keep_in=keep_in, progress=progress, say=say).curve
     rankers: dict[str, Ranker] = {config.kind: ranker_by(recommender)}
     rankers |= {name: ranker_of(one.scores) for name, one in baselines_of(timelines, fused_NF, reader.catalogue.num_items).items()}
@@ -144,7 +153,7 @@ def _untrained(reader: SequenceReader, timelines: Timelines, fused_NF: Float32s 
         return PackedDecoder(facts, config)
 
 
-def _validation(
+def validation_of(
     recommender: DecoderRecommender, valid: Histories, groups_N: npt.NDArray[np.int64]
 ) -> Callable[[PackedDecoder], tuple[float, float]]:
     """Return what judges the model on validation users spread evenly, items had before kept."""

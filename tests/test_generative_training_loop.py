@@ -138,6 +138,14 @@ def test_a_state_of_other_settings_or_other_histories_is_refused(tmp_path):
         fit(untrained(max_epochs=1), TIMELINES.train.take(slice(0, 100)), scripted([1]), keep_in=tmp_path)
 
 
+def test_a_training_that_is_told_to_stop_ends_within_an_epoch_with_the_best_so_far(tmp_path):
+    asked = iter(range(100))
+    fitted = fit(untrained(), TIMELINES.train, scripted([1, 2, 3]), keep_in=tmp_path, stop=lambda: next(asked) == 5)
+    assert [row.ndcg for row in fitted.curve] == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"]
+    assert fitted.best_epoch == 2
+
+
 def test_users_with_one_item_each_are_nothing_to_train_on():
     rows = [("u", "train", ["i01"], None), ("u", "valid", ["i01"], "i02"), ("u", "test", ["i01", "i02"], "i03")]
     reader = SequenceReader(SAMPLE.sequences(rows, SIDS), SIDS, widths=SAMPLE.WIDTHS, max_history=4)

@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2Model
 
 from sidlake.generative.config import DecoderConfig
+from sidlake.generative.models.attention import ATTENTION
 from sidlake.generative.models.depth_head import DepthHead
 from sidlake.generative.models.dropout import drop, replace_dropouts
 from sidlake.generative.models.item_facts import ItemFacts
@@ -49,7 +50,7 @@ class PackedDecoder(nn.Module):
         for name in ("codes_NL", "fused_NF", "known_N"):
             self.register_buffer(name, getattr(facts, name))
         width = config.d_model
-        self.body = GPT2Model._from_config(_gpt2_config(config), attn_implementation="sdpa")
+        self.body = GPT2Model._from_config(_gpt2_config(config), attn_implementation=ATTENTION)
         replace_dropouts(self.body)
         self.codes = _embedding(sum(facts.widths), width) if "codes" in config.inputs else None
         self.fused = nn.Linear(facts.fused_NF.shape[1], width, bias=False) if "fused" in config.inputs else None

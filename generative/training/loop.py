@@ -58,9 +58,10 @@ def fit(
 ) -> Fitted:
     """Train `model` in place and return its curve; it ends in eval mode with the weights of the best epoch.
 
-    `keep_in` is a folder for the state after each epoch: where it holds one, training goes on from there. `stop` is asked after
-    each epoch whether to end early. Raises `ContractError` when no user has two training interactions, and what `read_state`
-    raises where the folder holds another training's state. torch's global generators are left alone.
+    `keep_in` is a folder for the state after each epoch: where it holds one, training goes on from there. `stop` is asked before
+    each step whether to end: an epoch that it cuts short is judged, and not kept in the folder. torch's global generators are left
+    alone. Raises `ContractError` when no user has two training interactions, and what `read_state` raises where the folder holds
+    another training's state.
     """
     config, device = model.config, model.known_N.device
     pieces_P2 = pieces_of(train, width=config.max_history)
@@ -73,15 +74,17 @@ def fit(
     while not _is_over(state, config):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(_epoch_seed(config.seed, len(state.curve)))
-            loss = _run_epoch(model, optimizer, train.items_S, pieces_P2, epoch=len(state.curve), progress=progress)
+            loss, is_cut = _run_epoch(
+                model, optimizer, train.items_S, pieces_P2, epoch=len(state.curve), progress=progress, stop=stop
+            )
         recall, ndcg = validate(model.eval())
         state.add(EpochRow(epoch=len(state.curve) + 1, loss=loss, recall=recall, ndcg=ndcg), model)
         if say is not None:
             say(f"epoch {len(state.curve)}: loss {loss:.4f}, validation Recall@10 {recall:.4f}, NDCG@10 {ndcg:.4f}")
+        if is_cut:
+            break
         if keep_in is not None:
             write_state(keep_in, state, model, optimizer, training=training)
-        if stop is not None and stop():
-            break
     model.load_state_dict(state.best)
     model.eval()
     return Fitted(state.curve, state.best_epoch)
@@ -103,14 +106,17 @@ def _run_epoch(
     *,
     epoch: int,
     progress: Progress | None,
-) -> float:
-    """Train one epoch; return its mean loss over targets."""
+    stop: Callable[[], bool] | None,
+) -> tuple[float, bool]:
+    """Train one epoch; return its mean loss over targets, and whether `stop` cut it short."""
     config, device = model.config, model.known_N.device
     model.train()
     num_positions = int((pieces_P2[:, 1] - pieces_P2[:, 0]).sum())
     known_N = model.known_N.nonzero().squeeze(1)
     done, total = 0, torch.zeros((), device=device)
     for batch in _batches(items_S, pieces_P2, config, epoch):
+        if stop is not None and done and stop():
+            return float(total) / done, True
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(config, epoch * num_positions + done, num_positions)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bfloat16(device)):
@@ -123,7 +129,7 @@ def _run_epoch(
         done += batch.num_targets
         if progress is not None:
             progress(epoch * num_positions + done, config.max_epochs * num_positions)
-    return float(total) / done
+    return float(total) / done, False
 
 
 def _rate(config: DecoderConfig, done: int, num_positions: int) -> float:
