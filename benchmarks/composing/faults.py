@@ -45,7 +45,7 @@ def crashing(at: int | None, *, kill: bool) -> Iterator[None]:
 
 _WRITES: list[tuple[Any, str]] = [
     (tables, "write_deltalake"),
-    (Warehouse, "_commit_files"),
+    (tables, "add_files"),
     (Warehouse, "restore"),
     (Warehouse, "upsert"),
     (Path, "replace"),
