@@ -258,6 +258,22 @@ def test_what_was_read_of_a_version_is_read_again_where_its_log_entry_is_another
         warehouse.num_rows("items", version)
 
 
+def test_what_is_made_of_a_version_is_made_once_until_the_version_or_its_log_entry_is_another(warehouse):
+    made = []
+
+    def make():
+        made.append(len(made))
+        return made[-1]
+
+    warehouse.overwrite("items", SAMPLE.items(["a"]), run_id="run")
+    assert [warehouse.made_of("items", 0, "count", make), warehouse.made_of("items", 0, "count", make)] == [0, 0]
+    warehouse.overwrite("items", SAMPLE.items(["b"]), run_id="run")
+    assert warehouse.made_of("items", 1, "count", make) == 1
+    entry = Path(warehouse.table_url("items")) / "_delta_log" / f"{1:020d}.json"
+    entry.write_text(entry.read_text() + "\n")
+    assert warehouse.made_of("items", 1, "count", make) == 2
+
+
 @pytest.mark.parametrize("run_id", ["", "..", ".hidden", "a/b", "a\nb"])
 def test_a_run_id_that_is_no_plain_name_is_refused(warehouse, run_id):
     with pytest.raises(ValueError, match="run_id"):

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sidlake.warehouse.laws import session
+from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import identifier, literal, table_at
 from sidlake.warehouse.tables import Warehouse
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import duckdb
 
-from sidlake.warehouse.laws import session
 from sidlake.warehouse.releases import Release, get
+from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import literal, over_files
 from sidlake.warehouse.tables import Warehouse
 

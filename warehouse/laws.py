@@ -2,27 +2,25 @@
 
 Everything is SQL over the files that the named versions hold: it sees what a reader will see, not what a step believed it wrote. A
 law is a query that returns one row per violation; all are run, and `LawBroken` names each broken one with its count and examples.
-DuckDB spills to disk, so memory does not grow with the number of items beyond its own limit. Nothing is written to the warehouse.
+Memory does not grow with the number of items beyond DuckDB's own limit (`sessions`). Nothing is written to the warehouse.
 Not done here: the quality gates, which `sid_quality` records and `releases.publish` reads.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import duckdb
 
 from sidlake.errors import LawBroken, StorageError
-from sidlake.warehouse.places.object_files import let_read
+from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import literal, table_at
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["REQUIRED", "session", "verify"]
+__all__ = ["REQUIRED", "verify"]
 
 REQUIRED = ("items", "semantic_ids", "codebooks")
 _NUM_EXAMPLES = 5
@@ -89,18 +87,6 @@ def verify(
     return {**counts, "laws": len(laws)}
 
 
-@contextmanager
-def session(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield an in-memory DuckDB connection that spills to a temporary directory; its errors become `StorageError`."""
-    with tempfile.TemporaryDirectory(prefix="sidlake-") as spill, duckdb.connect(config={"temp_directory": spill}) as connection:
-        try:
-            let_read(connection, warehouse.location)
-            yield connection
-        except duckdb.Error as error:
-            msg = f"re-reading {warehouse.url} failed: {error}; restore the damaged file or write the table again"
-            raise StorageError(msg, path=warehouse.url) from error
-
-
 def _check_files(warehouse: Warehouse, table: str, version: int) -> None:
     """Compare each file's size with the log's: a truncated file is named before anything reads it."""
     stated = warehouse.manifest(table, version=version).to_pylist()
@@ -129,7 +115,7 @@ def _define_relations(
         of_generation = name in ("semantic_ids", "codebooks", "retired_sids", "sid_ledger")
         where = f" WHERE generation = {literal(generation)}" if of_generation else ""
         kind = "TABLE" if rows <= _READ_ONCE else "VIEW"
-        connection.execute(f'CREATE {kind} "{name}" AS SELECT * FROM ({relation}){where}')
+        connection.execute(f'CREATE TEMPORARY {kind} "{name}" AS SELECT * FROM ({relation}){where}')
         counts[name] = rows
     return counts
 
@@ -269,7 +255,8 @@ def _define_published(connection: duckdb.DuckDBPyConnection, warehouse: Warehous
     version = previous.tables["semantic_ids"]
     _check_files(warehouse, "semantic_ids", version)
     relation = table_at(warehouse, "semantic_ids", version)
-    connection.execute(f"CREATE VIEW published AS SELECT * FROM ({relation}) WHERE generation = {literal(previous.generation)}")
+    of_generation = f"SELECT * FROM ({relation}) WHERE generation = {literal(previous.generation)}"
+    connection.execute(f"CREATE TEMPORARY VIEW published AS {of_generation}")
     return _scalar(connection, "SELECT count(*) FROM published SEMI JOIN semantic_ids USING (item_id)")
 
 

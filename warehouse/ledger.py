@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sidlake.errors import ReleaseConflict
 from sidlake.warehouse.contracts import CONTRACTS
-from sidlake.warehouse.laws import session
+from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import identifier, literal, over_files, table_at
 from sidlake.warehouse.tables import Warehouse
 

@@ -17,8 +17,8 @@ from sidlake.errors import NotFoundError
 from sidlake.warehouse.checkpoint_files import TrainedOn, checkpoints
 from sidlake.warehouse.keep.pins import pins
 from sidlake.warehouse.keep.vacuumed import vacuumed
-from sidlake.warehouse.laws import session
 from sidlake.warehouse.releases import Release, current, find, history, readable
+from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import literal, over_files
 from sidlake.warehouse.tables import Warehouse
 

@@ -212,6 +212,10 @@ def _reason(warehouse: Warehouse, candidate: ReleaseDraft, parent: Release | Non
 
 
 def _history_at(warehouse: Warehouse, version: int) -> list[Release]:
+    return list(warehouse.made_of("releases", version, "history", lambda: _read_history(warehouse, version)))
+
+
+def _read_history(warehouse: Warehouse, version: int) -> list[Release]:
     rows = warehouse.read("releases", version=version).to_pylist()
     releases = [Release(**{**row, **{name: json.loads(row[name]) for name in _JSON if row.get(name)}}) for row in rows]
     return sorted(releases, key=lambda release: _number(release.release_id))

@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import EllipsisType
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -36,6 +36,8 @@ from sidlake.warehouse.places.storage import storage_errors
 from sidlake.warehouse.rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
 
 __all__ = ["TABLES", "Warehouse"]
+
+T = TypeVar("T")
 
 TABLES = (*CONTRACTS, "semantic_ids")
 
@@ -58,6 +60,7 @@ class Warehouse:
         self.root = self.location.folder
         self._remembers = self.location.options is not None
         self._known: dict[tuple[str, int], tuple[pa.Schema, pa.Table, Mark | None]] = {}
+        self._made: dict[tuple[str, str], tuple[tuple[int, Mark | None], Any]] = {}
         self._handles: dict[str, DeltaTable] | None = None
 
     def __repr__(self) -> str:
@@ -199,6 +202,19 @@ class Warehouse:
                 self._known.clear()
             self._known[table, delta.version()] = (*opened, mark)
         return opened
+
+    def made_of(self, table: str, version: int, what: str, make: Callable[[], T]) -> T:
+        """Return what `make` makes of the rows of `version`, made once for each name `what`; it must not be changed.
+
+        Made again, as the version is read again, where its log entry is another; for small tables that are asked for many times.
+        """
+        mark = None if self._remembers else mark_of(self.location, self.table_url(table), version)
+        known = self._made.get((table, what))
+        if known and known[0] == (version, mark):
+            return known[1]  # type: ignore[no-any-return]
+        made = make()
+        self._made[table, what] = (version, mark), made
+        return made
 
     def _stepped(self, table: str, version: int | None) -> DeltaTable:
         """Return `delta`; in a `remembering` warehouse by reading only the commits since the version asked for last."""

@@ -31,9 +31,12 @@ class Vacuumed:
 
 def vacuumed(warehouse: Warehouse) -> dict[str, Vacuumed]:
     """Return the releases that can no longer be read, by id."""
-    if not warehouse.exists("vacuumed"):
-        return {}
-    return {row["release_id"]: Vacuumed(**row) for row in warehouse.read("vacuumed").to_pylist()}
+    version = warehouse.version("vacuumed")
+    return {} if version is None else dict(warehouse.made_of("vacuumed", version, "rows", lambda: _read(warehouse, version)))
+
+
+def _read(warehouse: Warehouse, version: int) -> dict[str, Vacuumed]:
+    return {row["release_id"]: Vacuumed(**row) for row in warehouse.read("vacuumed", version=version).to_pylist()}
 
 
 def refuse_vacuumed(warehouse: Warehouse, release_id: str) -> None:
