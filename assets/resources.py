@@ -25,16 +25,21 @@ from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, load_recipe
 from sidlake.pipelines.run import Job, RunContext, StepReport
 from sidlake.pipelines.steps import JOBS, Step, describe, run_step
+from sidlake.warehouse.holds import hold_by
 from sidlake.warehouse.places.location import default_warehouse
+from sidlake.warehouse.releases import current
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["JOB_TAG", "OVERRIDE_TAG", "REASON_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
+__all__ = ["HOLD_TAG", "JOB_TAG", "OVERRIDE_TAG", "REASON_TAG", "Settings", "SidlakeResource", "dagster_home", "settings_from"]
 
 JOB_TAG = "sidlake/job"
 """Run tag that says which job a run belongs to: refresh or retrain."""
 
 OVERRIDE_TAG = "sidlake/override"
 """Run tag that says why gates that refuse shall not stop the run; the reason becomes part of the release."""
+
+HOLD_TAG = "sidlake/despite-hold"
+"""Run tag that says why the run shall publish after a rollback, which holds runs; the reason becomes part of the release."""
 
 REASON_TAG = "sidlake/reason"
 """Run tag that says why the run was asked for, as the drift sensor does; it becomes part of the release's reason."""
@@ -120,6 +125,12 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         """Return the warehouse; `StorageError` where it cannot be made or opened."""
         return Warehouse.create_or_open(self.warehouse)
 
+    def held(self) -> str | None:
+        """Return in words why runs publish nothing after a rollback; None where they may."""
+        warehouse = self.open_warehouse()
+        hold = hold_by(warehouse, current(warehouse))
+        return f'{hold.spelled()}; lift it with: sidlake resume --reason "…"' if hold else None
+
     def load_recipe(self) -> Recipe:
         """Return the recipe, read once: a file that is edited during a run changes the next run."""
         if self._loaded is None:
@@ -136,6 +147,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             engine=self._engine(),
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
             override=context.run.tags.get(OVERRIDE_TAG),
+            despite_hold=context.run.tags.get(HOLD_TAG),
             reason=context.run.tags.get(REASON_TAG),
         )
 
@@ -146,6 +158,8 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         """
         with failing_fast():
             ctx = self.open_run(context)
+            if JOB_TAG in context.run.tags:  # a whole job would end in a release; a selection builds on the current one
+                ctx.refuse_held()
             self._lock(ctx)
             start = time.perf_counter()
             report = run_step(ctx, step)

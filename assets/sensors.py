@@ -35,6 +35,8 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"no file for a source: {error}")
         if current(sidlake.open_warehouse()) is None:
             return dg.SkipReason("nothing has been released yet; run the retrain job first")
+        if held := sidlake.held():  # the cursor stays, so that the refresh is asked for when the hold is lifted
+            return dg.SkipReason(held)
         if seen == context.cursor:
             return dg.SkipReason("no source file has changed")
         # The key holds the files' state: the daemon starts one run per state, even if it dies before it saves the cursor.
@@ -54,6 +56,8 @@ def drift_sensor_for(settings: Settings) -> dg.SensorDefinition:
         releases = history(warehouse)
         if not releases:
             return dg.SkipReason("nothing has been released yet; run the retrain job first")
+        if held := sidlake.held():
+            return dg.SkipReason(held)
         generation = releases[-1].generation
         reasons = drift_reasons(warehouse, releases, load_recipe(sidlake.recipe).drift)
         if not reasons:

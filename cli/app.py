@@ -63,6 +63,9 @@ def run(
     runner: Annotated[str, typer.Option(help="Beam runner, with --engine beam.")] = "FnApiRunner",
     workers: Annotated[int, typer.Option(min=1, help="Workers of the local Beam runner.")] = 1,
     override: Annotated[str | None, typer.Option(help="Why gates that refuse shall not stop the release; it is recorded.")] = None,
+    despite_hold: Annotated[
+        str | None, typer.Option(help="Why to publish after a rollback, which holds runs; it is recorded.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a job and publish a release if anything changed.
@@ -73,6 +76,8 @@ def run(
         usage(f"unknown job {job!r}; the jobs are refresh and retrain")
     if override is not None and not override.strip():
         usage("--override needs a reason, which becomes part of the release")
+    if despite_hold is not None and not despite_hold.strip():
+        usage("--despite-hold needs a reason, which becomes part of the release")
 
     from sidlake.pipelines.progress import Progress
     from sidlake.pipelines.recipe import load_recipe
@@ -89,6 +94,7 @@ def run(
         engine=_engine(engine, runner, workers),
         progress=Progress(console),
         override=override,
+        despite_hold=despite_hold,
     )
     reports = run_job(ctx)
     if as_json:

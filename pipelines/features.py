@@ -10,6 +10,7 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
+from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.split import ordered_events, user_sequences
 from sidlake.pipelines.recipe import digest_of
 from sidlake.pipelines.run import STEP_VERSION, RunContext, StepReport
@@ -64,10 +65,19 @@ def _users_with_new_events(ctx: RunContext) -> pl.Series | None:
 
 
 def build_sid_trie(ctx: RunContext) -> StepReport:
-    """Write the prefix trie of all published SIDs, by which decoding is constrained."""
+    """Write the prefix trie of all published SIDs, by which decoding is constrained.
+
+    Raises:
+        LawBroken: two items share a SID, as those of a recipe with ``uniqueness = "none"`` may.
+    """
     if ctx.unchanged("trie", inputs=["semantic_ids"], outputs=["sid_trie"], config=None):
         return StepReport(step="trie", skipped=True)
     sids = ctx.read("semantic_ids", ["item_id", "codes"])
-    rows = conform(build_trie(as_codes(sids.column("codes")), sids.column("item_id").to_pylist()).to_table(), "sid_trie")
+    try:
+        trie = build_trie(as_codes(sids.column("codes")), sids.column("item_id").to_pylist())
+    except ValueError as error:
+        msg = f"{error}; nothing was published: give every item its own SID (tokenizer.uniqueness), or run the assign step again"
+        raise LawBroken(msg, rule="every SID belongs to one item") from error
+    rows = conform(trie.to_table(), "sid_trie")
     ctx.write("sid_trie", rows)
     return StepReport(step="trie", rows={"sid_trie": len(rows)})

@@ -73,7 +73,9 @@ def embed_text(ctx: RunContext) -> StepReport:
         folder = ctx.warehouse.staging(ctx.run_id) / "embed_text"
         source = stage(missing, folder / "input.parquet", rows_per_group=_TEXTS_PER_GROUP)
         files = ctx.engine.run(EmbedText(config), source, folder / "output", label="texts", progress=ctx.progress)
-        ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_files(
+            "item_embeddings", files, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
+        )
     ctx.note(encoders=encoders_of(ctx) | {"text": encoder_id, "text_precision": config.precision})
     details = {"encoder": encoder_id, "embedded": len(missing), "reused": len(items) - len(missing)}
     return StepReport(step="embed_text", rows={"item_embeddings": len(missing)}, details=details)
@@ -103,7 +105,9 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
         present = items.filter(pa.array(result.present_I))
         rows = embedding_rows(present, "behaviour", encoder_id, result.vectors_ID[result.present_I])
         added = len(rows)
-        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_at(
+            "item_embeddings", rows, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
+        )
     ctx.note(encoders=encoders_of(ctx) | {"behaviour": encoder_id})
     details = {"encoder": encoder_id, "events": len(events), "items_without_behaviour": len(items) - known - added}
     return StepReport(step="embed_behaviour", rows={"item_embeddings": added}, details=details)
@@ -140,7 +144,9 @@ def fuse(ctx: RunContext) -> StepReport:
         where = pa.compute.index_in(missing.column("item_id"), value_set=items.column("item_id")).to_numpy()
         x_ND = fusion.transform({m: v[where] for m, v in vectors.items()}, {m: p[where] for m, p in present.items()})
         rows = embedding_rows(missing, "fused", fusion.fusion_id, x_ND)
-        ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_at(
+            "item_embeddings", rows, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
+        )
         ctx.save()
     return StepReport(step="fuse", rows={"item_embeddings": len(missing)}, details={"encoder": fusion.fusion_id, **details})
 

@@ -24,7 +24,7 @@ def release(ctx: RunContext) -> StepReport:
     """Publish the run's tables as a new release, or say that nothing has changed.
 
     Raises:
-        LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile.
+        LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile. HoldError: after a rollback.
         GateFailed: a gate refuses and the run has no override, or `sid_quality` judged other tables than these.
     """
     latest = current(ctx.warehouse)
@@ -55,6 +55,7 @@ def release(ctx: RunContext) -> StepReport:
             trained_on=facts.get("trained_on"),
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
+        despite_hold=ctx.despite_hold,
     )
     write_catalog(ctx.warehouse)
     details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}

@@ -21,6 +21,7 @@ from sidlake.errors import NotFoundError, StorageError
 from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, digest_of
+from sidlake.warehouse.holds import refuse_held
 from sidlake.warehouse.releases import Release, current, get
 from sidlake.warehouse.tables import Warehouse
 
@@ -53,6 +54,7 @@ class RunContext:
         facts: what else the release row records: generation, encoders, inputs, codebook_hash.
         override: why gates that refuse shall not stop this run; never part of the saved state, so that a run that is taken up
             again says it again.
+        despite_hold: why this run shall publish after a rollback, which holds runs; not saved either.
         reason: why the run was asked for, where there is more to say than its job; not saved either.
     """
 
@@ -68,6 +70,7 @@ class RunContext:
     steps: dict[str, str]
     facts: dict[str, object]
     override: str | None = None
+    despite_hold: str | None = None
     reason: str | None = None
 
     @classmethod
@@ -81,6 +84,7 @@ class RunContext:
         engine: Engine | None = None,
         progress: Progress | None = None,
         override: str | None = None,
+        despite_hold: str | None = None,
         reason: str | None = None,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
@@ -115,8 +119,14 @@ class RunContext:
             steps=dict(state["steps"]),
             facts=dict(state["facts"]),
             override=override,
+            despite_hold=despite_hold,
             reason=reason,
         )
+
+    def refuse_held(self) -> None:
+        """Raise `HoldError` where a rollback holds runs and this one was not told why it shall publish."""
+        if not self.despite_hold:
+            refuse_held(self.warehouse, current(self.warehouse))
 
     @property
     def generation(self) -> str:
@@ -161,9 +171,7 @@ class RunContext:
     def append(self, table: str, data: pa.Table, *, num_levels: int | None = None) -> None:
         """Add `data` to the version of `table` that this run has in force; what others have written since is set aside first."""
         base = self.tables[table]
-        if self.warehouse.version(table) != base:
-            self.warehouse.restore(table, base, run_id=self.run_id)
-        self.tables[table] = self.warehouse.append(table, data, run_id=self.run_id, num_levels=num_levels)
+        self.tables[table] = self.warehouse.extend(table, base, data, run_id=self.run_id, num_levels=num_levels)
         self.save()
 
     def note(self, **facts: object) -> None:

@@ -61,10 +61,11 @@ def run_job(ctx: RunContext) -> list[StepReport]:
     """Run the steps of `ctx.job` under the warehouse's writer lock and return their reports.
 
     Raises the first step's error; what the run wrote until then is in no release, and its staging folder is removed. A refresh
-    where no `retrain` was published raises `NotFoundError` before it reads anything.
+    where no `retrain` was published raises `NotFoundError` before it reads anything, and any run after a rollback `HoldError`.
     """
     if ctx.job == "refresh":
         _ = ctx.generation
+    ctx.refuse_held()
     reports = []
     try:
         with ctx.warehouse.writing(ctx.run_id):

@@ -4,10 +4,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+import warehouse_sample as sample
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.resources import Settings
+from sidlake.assets.resources import Settings, SidlakeResource
 from sidlake.assets.schedules import schedules_for
+from sidlake.warehouse.holds import lift
+from sidlake.warehouse.releases import publish, rollback
+from sidlake.warehouse.tables import Warehouse
 
 DAILY, WEEKLY = schedules_for(Settings())
 
@@ -23,8 +27,28 @@ def test_schedules_run_by_themselves_only_where_asked_for(schedules, status):
 
 
 @pytest.mark.parametrize("name", ["daily_refresh", "weekly_retrain"])
-def test_a_tick_asks_for_one_run(name):
+def test_a_tick_asks_for_one_run(name, tmp_path):
     schedule = defs.resolve_schedule_def(name)
-    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 4, 3, tzinfo=UTC))
-    (request,) = schedule.evaluate_tick(context).run_requests
+    (request,) = tick(schedule, tmp_path).run_requests
     assert request.tags["dagster/schedule_name"] == name
+
+
+@pytest.mark.parametrize("name", ["daily_refresh", "weekly_retrain"])
+def test_after_a_rollback_a_tick_asks_for_nothing_and_says_why_until_the_hold_is_lifted(name, tmp_path):
+    schedule, warehouse = defs.resolve_schedule_def(name), Warehouse.create_or_open(tmp_path / "w")
+    publish(warehouse, sample.draft(sample.write(warehouse)), expected_parent=None)
+    back = rollback(warehouse, "r000001", "the prices were wrong")
+    found = tick(schedule, tmp_path)
+    assert found.run_requests == []
+    assert "held by rollback r000002" in found.skip_message
+    assert "the prices were wrong; lift it with: sidlake resume" in found.skip_message
+    lift(warehouse, back, reason="mended")
+    assert len(tick(schedule, tmp_path).run_requests) == 1
+
+
+def tick(schedule, folder):
+    """Evaluate one tick with the warehouse below `folder`."""
+    resource = SidlakeResource(warehouse=str(folder / "w"), recipe="none.toml")
+    at = datetime(2026, 1, 4, 3, tzinfo=UTC)
+    with dg.build_schedule_context(scheduled_execution_time=at, resources={"sidlake": resource}) as context:
+        return schedule.evaluate_tick(context)

@@ -12,7 +12,8 @@ from sidlake.assets.resources import REASON_TAG, Settings
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
 from sidlake.pipelines.drift import signals
 from sidlake.pipelines.settings.drift import DriftConfig
-from sidlake.warehouse.releases import publish
+from sidlake.warehouse.holds import lift
+from sidlake.warehouse.releases import publish, rollback
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 RELEASED = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("warehouse_sample.py"))))
@@ -43,6 +44,16 @@ def test_the_first_look_asks_for_a_refresh_so_that_nothing_is_missed(shop):
 def test_files_that_did_not_change_ask_for_nothing(shop):
     result = tick(shop, cursor=tick(shop).cursor)
     assert isinstance(result, dg.SkipReason)
+
+
+def test_after_a_rollback_a_changed_file_asks_for_nothing_until_the_hold_is_lifted(shop):
+    warehouse = shop.resource.open_warehouse()
+    back = rollback(warehouse, "r000001", "the prices were wrong")
+    found = tick(shop)
+    assert isinstance(found, dg.SkipReason)
+    assert "held by rollback r000002" in found.skip_message
+    lift(warehouse, back, reason="mended")
+    assert len(tick(shop).run_requests) == 1
 
 
 @pytest.mark.parametrize("change", ["size", "time"])

@@ -9,14 +9,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sidlake.errors import LawBroken
+from sidlake.errors import HoldError, LawBroken
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id
-from sidlake.pipelines.steps import JOBS, run_step
+from sidlake.pipelines.steps import JOBS, run_job, run_step
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.releases import current, history, rollback
-from sidlake.warehouse.tables import Warehouse
+from sidlake.warehouse.tables import TABLES, Warehouse
 
 COLOURS = ["red", "blue", "green", "white", "pink", "black"]
 KINDS = ["mug", "lamp", "candle", "bag", "clock", "card", "plate", "frame", "box", "bell"]
@@ -66,12 +66,16 @@ def some_order(sold, users):
 
 def run(shop, job="refresh"):
     """Run the steps of a job and return their reports by step."""
-    ctx = RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id=new_run_id(), job=job)
+    ctx = opened(shop, job)
     steps = STEPS if job == "refresh" else [step for step in JOBS[job] if step.__name__ != "write_quality_report"]
     with shop.warehouse.writing(ctx.run_id):
         reports = [run_step(ctx, step) for step in steps]
     shop.warehouse.discard_staging(ctx.run_id)
     return {report.step: report for report in reports}
+
+
+def opened(shop, job, **settings):
+    return RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id=new_run_id(), job=job, **settings)
 
 
 def sids(shop):
@@ -253,3 +257,25 @@ def test_what_a_release_brought_has_the_same_sids_when_it_is_published_again_aft
     lift(shop.warehouse, rollback(shop.warehouse, "r000001", "too early"), reason="now")
     run(shop)
     assert current(shop.warehouse).content_hash == second.content_hash
+
+
+def test_after_a_rollback_no_run_begins_unless_it_is_told_why_and_the_reason_is_kept(copies):
+    shop = copies()
+    write_day(shop.folder, 12, [sale("N1", "golden mug", "u1", 1)])
+    run(shop)
+    rollback(shop.warehouse, "r000001", "N1 was a mistake")
+    versions = {table: shop.warehouse.version(table) for table in TABLES}
+    for job in ("refresh", "retrain"):
+        with pytest.raises(HoldError, match=r"held by rollback r000003 .*: N1 was a mistake"):
+            run_job(opened(shop, job))
+    assert {table: shop.warehouse.version(table) for table in TABLES} == versions
+    run_job(opened(shop, "refresh", despite_hold="it was none"))
+    assert current(shop.warehouse).reason == "refresh days (despite the hold of r000003: it was none)"
+
+
+def test_sids_that_two_items_share_end_in_the_name_of_the_law(copies):
+    shop = copies()
+    path = shop.folder / "recipe.toml"
+    path.write_text(path.read_text() + 'uniqueness = "none"\n')
+    with pytest.raises(LawBroken, match="share the SID .*; nothing was published: give every item its own SID"):
+        run(shop, "retrain")

@@ -66,7 +66,9 @@ def embed_image(ctx: RunContext) -> StepReport:
         source = stage(missing, folder / "input.parquet", rows_per_group=_IMAGES_PER_GROUP)
         transform = EmbedImages(config, ctx.recipe.folder)
         files = ctx.engine.run(transform, source, folder / "output", label="pictures", progress=ctx.progress)
-        ctx.tables["item_embeddings"] = ctx.warehouse.append_files("item_embeddings", files, run_id=ctx.run_id)
+        ctx.tables["item_embeddings"] = ctx.warehouse.append_files(
+            "item_embeddings", files, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
+        )
         rejected = missing_rows(missing, head_of_embeddings(ctx), "image", encoder_id)
         _reject(ctx, rejected, config)
         if len(rejected) == len(with_picture):
@@ -99,7 +101,9 @@ def embed_precomputed(ctx: RunContext) -> StepReport:
         present = found.present_N[where]
         rows = embedding_rows(have.filter(pa.array(present)), modality, encoder_id, found.vectors_ND[where[present]])
         if len(rows):
-            ctx.tables["item_embeddings"] = ctx.warehouse.append("item_embeddings", rows, run_id=ctx.run_id)
+            ctx.tables["item_embeddings"] = ctx.warehouse.append_at(
+                "item_embeddings", rows, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
+            )
         ctx.note(encoders=encoders_of(ctx) | {modality: encoder_id})
         added += len(rows)
         details |= {f"{modality}_items": int(found.present_N.sum()), f"{modality}_unknown_ids": found.unknown_ids}
