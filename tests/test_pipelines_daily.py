@@ -277,5 +277,5 @@ def test_sids_that_two_items_share_end_in_the_name_of_the_law(copies):
     shop = copies()
     path = shop.folder / "recipe.toml"
     path.write_text(path.read_text() + 'uniqueness = "none"\n')
-    with pytest.raises(LawBroken, match="share the SID .*; nothing was published: give every item its own SID"):
+    with pytest.raises(LawBroken, match=r"share the SID .*; nothing was published: give every item its own SID"):
         run(shop, "retrain")
