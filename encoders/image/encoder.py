@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sidlake.encoders.image.decoding import DECODING_VERSION, as_seen, on_white
 from sidlake.encoders.image.features import FEATURE_DIM, FEATURE_VERSION, picture_features
 from sidlake.encoders.model_folder import folder_digest, resolve_folder
 from sidlake.errors import EncoderError
@@ -92,7 +94,7 @@ class ImageEncoder:
             EncoderError: the model is missing, unsafe, or embeds no pictures.
         """
         if config.model == FEATURES:
-            library = f"{FEATURE_VERSION}\n{version('scikit-image')}\n{version('pillow')}"
+            library = f"{FEATURE_VERSION}.{DECODING_VERSION}\n{version('scikit-image')}\n{version('pillow')}"
             digest = hashlib.sha256(library.encode()).hexdigest()
             return cls(config, encoder_id=f"image:{FEATURES}:{digest[:12]}", dim=FEATURE_DIM)
         import torch
@@ -106,7 +108,8 @@ class ImageEncoder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EncoderError(f"{config.model} does not load as a picture model: {type(error).__name__}: {error}") from error
         own = Path(config.model).expanduser()
-        name, digest = own.resolve().name if own.is_dir() else config.model, folder_digest(folder)
+        name = own.resolve().name if own.is_dir() else config.model
+        digest = hashlib.sha256(f"{DECODING_VERSION}\n{folder_digest(folder)}".encode()).hexdigest()
         return cls(config, encoder_id=f"image:{name}:{digest[:12]}", dim=int(probe.shape[1]), model=model)
 
     def encode(self, images: Sequence[bytes | str | None], *, root: str | Path = ".") -> EncodedImages:
@@ -137,7 +140,7 @@ class ImageEncoder:
             return np.stack([picture_features(picture) for picture in pictures])
         import torch
 
-        filled = [picture.convert("RGB") for picture in pictures]
+        filled = [on_white(picture) for picture in pictures]
         filled += [Image.new("RGB", (8, 8))] * (self.config.batch_size - len(filled))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -151,7 +154,7 @@ class ImageEncoder:
         return vectors
 
     def _open(self, image: bytes | str, root: Path) -> Image.Image:
-        """Return the decoded picture, upright; `_Unreadable` says why there is none."""
+        """Return the decoded picture as a person sees it; `_Unreadable` says why there is none."""
         data = image if isinstance(image, bytes) else self._read(image, root)
         if not data:
             raise _Unreadable("empty")
@@ -162,11 +165,11 @@ class ImageEncoder:
                 if picture.width * picture.height > self.config.max_pixels:
                     raise _Unreadable(f"{picture.width} x {picture.height} pixels, allowed {self.config.max_pixels}")
                 picture.load()
+                return as_seen(picture)
         except UnidentifiedImageError as error:
             raise _Unreadable("not a picture of a known format") from error
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
             raise _Unreadable(f"{type(error).__name__}: {error}") from error
-        return picture
 
     def _read(self, place: str, root: Path) -> bytes:
         if place.startswith(_SCHEMES):
