@@ -68,14 +68,16 @@ Files = Mapping[str, Mapping[str, Path]]
 """For each source its files by name."""
 
 
-def ingest(recipe: Recipe, *, run_id: str, now: datetime) -> Ingested:
+def ingest(recipe: Recipe, *, run_id: str, now: datetime, files: Files | None = None) -> Ingested:
     """Return the tables that `recipe` makes of its sources; `now` (UTC) is the limit for timestamps and the items' `updated_at`.
+
+    `files` are those of each source, by default the ones that its path names; of databases and Delta tables, a snapshot.
 
     Raises:
         SourceError: a source is missing, damaged or lacks a column.
         ContractError: nothing is left, a column has the wrong type, or more rows were rejected than the recipe allows.
     """
-    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    files = files or {n: source_files(recipe.source_path(n), source.format, n) for n, source in recipe.sources.items()}
     read = read_items(recipe, files[recipe.items.source])
     items, refused_items = described_items(recipe, read.evidence, now)
     rejected = [read.rejected, refused_items]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.text_streams import first_text
-from sidlake.pipelines.settings.sources import Format, SourceConfig
+from sidlake.pipelines.settings.sources import Format, SourceConfig, Store
 
-__all__ = ["SourceFiles", "file_digest", "find_files", "format_of", "source_files"]
+__all__ = ["SourceFiles", "file_digest", "find_files", "format_of", "source_files", "store_of"]
 
 _ENDINGS: dict[Format, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq", ".parq"),
@@ -26,6 +26,7 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
 }
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
 _SIGNS = "*?["
+_DELTA_LOG = "_delta_log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ def find_files(path: Path, file_format: Format | None, source: str) -> SourceFil
     path = _at_home(path)
     if path.is_file():
         return SourceFiles({"": path})
+    if (path / _DELTA_LOG).is_dir():  # its newest commit says whether it has changed; its files hold removed rows too
+        commits = sorted((path / _DELTA_LOG).glob("*.json"))
+        return SourceFiles({"": commits[-1]} if commits else {})
     fixed = [part for part in path.parts if not any(sign in part for sign in _SIGNS)]
     is_pattern = len(fixed) < len(path.parts) and not path.is_dir()
     top = path if path.is_dir() else Path(*path.parts[: _first_sign(path)])
@@ -75,12 +79,28 @@ def find_files(path: Path, file_format: Format | None, source: str) -> SourceFil
     return SourceFiles(taken, tuple(sorted(left_out)))
 
 
+def store_of(where: str, source: SourceConfig) -> Store | None:
+    """Return what kind of table or database a source is, None for files of rows: as the recipe says, or as its content tells."""
+    if source.format in ("delta", "duckdb", "sqlite"):
+        return source.format
+    path = _at_home(Path(where))
+    if source.format is None and (path / _DELTA_LOG).is_dir():
+        return "delta"
+    if source.format is None and path.is_file():
+        with path.open("rb") as stream:
+            start = stream.read(16)
+        return "sqlite" if start == b"SQLite format 3\x00" else "duckdb" if start[8:12] == b"DUCK" else None
+    return None
+
+
 def format_of(path: Path, source: SourceConfig) -> Format:
     """Return the format of a file: the recipe's, else its ending's, else its content's.
 
     Raises:
         SourceError: the content is plainly of another format than the recipe or the ending says, or tells none.
     """
+    if source.format in ("delta", "duckdb", "sqlite"):
+        return "parquet"  # of which a run has taken a snapshot
     with path.open("rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"
     name = _plain(path.name)
@@ -126,7 +146,9 @@ def _ends_open(pattern: str) -> bool:
 
 
 def _endings(file_format: Format | None) -> tuple[str, ...]:
-    return _ENDINGS[file_format] if file_format else tuple(ending for endings in _ENDINGS.values() for ending in endings)
+    return (
+        _ENDINGS[file_format] if file_format in _ENDINGS else tuple(ending for endings in _ENDINGS.values() for ending in endings)
+    )
 
 
 def _hidden(name: str) -> bool:

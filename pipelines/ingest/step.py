@@ -20,7 +20,8 @@ from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_file
 from sidlake.pipelines.ingest.item_evidence import conflicting, described_ids
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.schema import check_columns
-from sidlake.pipelines.ingest.sources import SourceFiles, file_digest, find_files
+from sidlake.pipelines.ingest.snapshots import listed_sources
+from sidlake.pipelines.ingest.sources import SourceFiles, file_digest
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.run import RunContext, StepReport
 
@@ -71,7 +72,7 @@ def days_brought(ctx: RunContext) -> dict[str, int]:
 
 def _ingest(ctx: RunContext) -> StepReport:
     recipe = ctx.recipe
-    listed = {name: find_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
+    listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources")
     files = {name: found.files for name, found in listed.items()}
     digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
     whole = {source: digest_of_files(named) for source, named in digests.items()}
@@ -84,7 +85,7 @@ def _ingest(ctx: RunContext) -> StepReport:
     result = _only_new(ctx, files, digests)
     if result is None:
         ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
-        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now)
+        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files)
     items, gone = _write_items(ctx, result)
     _write_events(ctx, result, items, gone=gone)
     _write_rejected(ctx, result)

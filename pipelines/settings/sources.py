@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo
 
 from sidlake.errors import RecipeError
 
-__all__ = ["Column", "ColumnType", "Format", "Pick", "Rule", "SourceConfig", "Target", "check_instant"]
+__all__ = ["Column", "ColumnType", "Format", "Pick", "Rule", "SourceConfig", "Store", "Target", "check_instant"]
 
 Target = Literal["items", "interactions"]
-Format = Literal["parquet", "csv", "tsv", "jsonl"]
+Format = Literal["parquet", "csv", "tsv", "jsonl", "delta", "duckdb", "sqlite"]
+Store = Literal["delta", "duckdb", "sqlite"]
+"""Formats that are no files of rows: a run takes a snapshot of them (`snapshots`)."""
 Kind = Literal["text", "integer", "number", "time", "list"]
 Pick = Literal["only", "latest", "first", "most_common", "median", "min", "max"]
 
@@ -123,8 +125,10 @@ class SourceConfig:
 
     Attributes:
         path: a file, a folder that grows, or a pattern with ``*``, ``?`` or ``[]``; relative to the recipe's folder. A file of that
-            very name comes first.
+            very name comes first. For a database its file, for a Delta table its folder or address (``s3://…``).
         format: without it, told by the file's ending and content.
+        query: the SELECT that gives the rows of a database.
+        version: of a Delta table; its newest without it.
         delimiter: of CSV; without it a comma, or the one of ``;``, tab and ``|`` that gives the columns that the recipe names.
         quote: what stands around values of CSV that hold a delimiter; empty where quotes are a part of the values.
         encoding: of text files; without it UTF-8, or what a byte-order mark says.
@@ -137,6 +141,8 @@ class SourceConfig:
 
     path: str
     format: Format | None = None
+    query: str | None = None
+    version: int | None = None
     delimiter: str | None = None
     quote: str = '"'
     encoding: str | None = None
