@@ -24,7 +24,7 @@ from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import identifier, literal, over_files, table_at
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["TABLE", "founded", "generations", "record", "rows_of", "taken"]
+__all__ = ["TABLE", "founded", "generations", "record", "refuse_overtaken", "rows_of", "taken"]
 
 TABLE = "sid_ledger"
 _TAKEN = pa.schema([CONTRACTS[TABLE].field(name) for name in ("item_id", "codes")])
@@ -79,6 +79,30 @@ def founded(warehouse: Warehouse, releases: Sequence[_Released], *, run_id: str)
         return warehouse.append_at(TABLE, _of_releases(warehouse, releases, run_id), head=None, run_id=run_id)
     except ReleaseConflict:  # another machine founded it, of the same releases
         return warehouse.version(TABLE)
+
+
+def refuse_overtaken(
+    warehouse: Warehouse, tables: Mapping[str, int], generation: str, *, head: int | None, release_id: str
+) -> None:
+    """Raise `ReleaseConflict` where another run has given SIDs for `release_id` too, and `tables` were made without knowing them.
+
+    That run is about to publish, or died before it could. `head` is the ledger's version to look at.
+    """
+    if head is None:
+        return
+    given = f"({table_at(warehouse, TABLE, head)}) WHERE release_id = {literal(release_id)} AND generation = {literal(generation)}"
+    mine = f"({table_at(warehouse, 'semantic_ids', tables['semantic_ids'])}) WHERE generation = {literal(generation)}"
+    rows = (
+        f"WITH given AS (FROM {given}), mine AS (SELECT item_id, codes, sid FROM {mine}) "
+        "SELECT run_id, m.item_id, m.sid FROM given g JOIN mine m ON g.codes = m.codes WHERE g.item_id <> m.item_id UNION ALL "
+        "SELECT run_id, m.item_id, m.sid FROM given g JOIN mine m ON g.item_id = m.item_id WHERE g.codes <> m.codes"
+    )
+    with session(warehouse) as connection:
+        found = connection.sql(rows).fetchall()
+    if found:
+        run_id, item_id, sid = found[0]
+        msg = f"run {run_id} has given SIDs while this run was at work, such as {sid}, here {item_id}'s; run again to build on it"
+        raise ReleaseConflict(msg, run_id=run_id, count=len(found))
 
 
 def record(

@@ -28,7 +28,7 @@ from sidlake.warehouse.keep.pins import pins, resolve
 from sidlake.warehouse.keep.shared_leases import leased
 from sidlake.warehouse.keep.vacuumed import refuse_vacuumed, vacuumed
 from sidlake.warehouse.laws import verify
-from sidlake.warehouse.ledger import TABLE, founded, record
+from sidlake.warehouse.ledger import TABLE, founded, record, refuse_overtaken
 from sidlake.warehouse.places.location import ObjectStore
 from sidlake.warehouse.tables import TABLES, Warehouse
 
@@ -158,6 +158,7 @@ def publish(
         reason = _reason(warehouse, candidate, parent, despite_hold)
         previous = next((release for release in reversed(known) if release.generation == generation), None)
         head = founded(warehouse, _readable(warehouse, known), run_id=run_id)
+        refuse_overtaken(warehouse, tables, generation, head=head, release_id=_name_after(parent))
         verify(warehouse, tables, generation=generation, previous=previous, ledger=head)
         refused = _check_gates(warehouse, tables, candidate.override)
         digest = content_hash(warehouse, tables, generation)
@@ -225,6 +226,10 @@ def _number(release_id: str) -> int:
     return int(release_id.removeprefix("r"))
 
 
+def _name_after(parent: Release | None) -> str:
+    return f"r{_number(parent.release_id) + 1 if parent else 1:06d}"
+
+
 def _expect(parent: Release | None, expected: str | None) -> None:
     found = parent.release_id if parent else None
     if found != expected:
@@ -250,9 +255,9 @@ def _check_gates(warehouse: Warehouse, tables: Mapping[str, int], override: str 
 
 
 def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[str, Any]) -> Release:
-    number, now = _number(parent.release_id) + 1 if parent else 1, datetime.now(UTC)
+    now = datetime.now(UTC)
     return Release(
-        release_id=f"r{number:06d}",
+        release_id=_name_after(parent),
         parent=parent.release_id if parent else None,
         created_at=max(now, parent.created_at) if parent else now,  # a clock that was set back must not reorder releases
         status=status,
