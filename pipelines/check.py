@@ -8,6 +8,7 @@ that the run started from. A gate that refuses does not stop this step: the verd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def check_quality(ctx: RunContext) -> StepReport:
     verdicts = with_examples(judge(metrics, (*MANDATORY, *ctx.recipe.gates), earlier=_earlier(ctx)), offenders)
     rows = conform(to_table(verdicts), "sid_quality")
     ctx.write("sid_quality", rows)
-    ctx.note(metrics={v.metric: v.value for v in verdicts if v.level is None and v.value is not None})
+    ctx.note(metrics={v.metric: v.value for v in verdicts if v.level is None and v.value is not None and isfinite(v.value)})
     return StepReport(step="check", rows={"sid_quality": len(rows)}, details={"verdict": worst(verdicts)})
 
 

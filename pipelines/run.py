@@ -22,7 +22,7 @@ from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, digest_of
 from sidlake.warehouse.holds import refuse_held
-from sidlake.warehouse.releases import Release, current, get
+from sidlake.warehouse.releases import Release, after, current, get
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["Job", "RunContext", "StepReport", "new_run_id"]
@@ -98,7 +98,7 @@ class RunContext:
                 {"generation": base.generation, "encoders": base.encoders, "codebook_hash": base.codebook_hash} if base else {}
             )
             facts |= {"inputs": base.inputs if base else {}, "trained_on": base.trained_on if base else None}
-            start = datetime.now(UTC).isoformat()
+            start = after(base).isoformat()
             state = {
                 "tables": base.tables if base else {},
                 "steps": base.steps if base else {},

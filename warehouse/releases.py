@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +32,19 @@ from sidlake.warehouse.ledger import TABLE, founded, record, refuse_overtaken
 from sidlake.warehouse.places.location import ObjectStore
 from sidlake.warehouse.tables import TABLES, Warehouse
 
-__all__ = ["Release", "ReleaseDraft", "content_hash", "current", "find", "get", "history", "publish", "readable", "rollback"]
+__all__ = [
+    "Release",
+    "ReleaseDraft",
+    "after",
+    "content_hash",
+    "current",
+    "find",
+    "get",
+    "history",
+    "publish",
+    "readable",
+    "rollback",
+]
 
 _JSON = ("tables", "inputs", "encoders", "config", "metrics", "steps", "trained_on")
 _NOT_IN_RELEASES = {"releases", "pins", "vacuumed", "sid_ledger", "lifted_holds"}
@@ -121,6 +133,12 @@ def get(warehouse: Warehouse, release_id: str = "current") -> Release:
     release = find(warehouse, release_id)
     refuse_vacuumed(warehouse, release.release_id)
     return release
+
+
+def after(release: Release | None) -> datetime:
+    """Return now (UTC), or the moment after `release` where the clock was set back behind it: what is later must look later."""
+    now = datetime.now(UTC)
+    return max(now, release.created_at + timedelta(microseconds=1)) if release else now
 
 
 def find(warehouse: Warehouse, release_id: str = "current") -> Release:
@@ -255,11 +273,10 @@ def _check_gates(warehouse: Warehouse, tables: Mapping[str, int], override: str 
 
 
 def _next(parent: Release | None, *, status: str, digest: str, draft: Mapping[str, Any]) -> Release:
-    now = datetime.now(UTC)
     return Release(
         release_id=_name_after(parent),
         parent=parent.release_id if parent else None,
-        created_at=max(now, parent.created_at) if parent else now,  # a clock that was set back must not reorder releases
+        created_at=after(parent),
         status=status,
         content_hash=digest,
         **draft,

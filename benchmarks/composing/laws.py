@@ -107,17 +107,21 @@ def check_pins(warehouse: Warehouse, expected: dict[str, str]) -> list[str]:
 
 
 def check_all(warehouse: Warehouse, book: Book) -> list[str]:
-    """Return what is wrong with any release that can be read, or with the catalogue: rows, laws, bytes, hashes."""
+    """Return what is wrong with the releases that can be read, or with the catalogue: rows of all, laws, bytes and hashes of some.
+
+    Bytes and hashes are those of the two oldest and the two newest: the oldest have been through every act.
+    """
     broken = []
     gone = vacuumed(warehouse)
-    for release in history(warehouse):
-        if release.release_id in gone:
-            continue
+    kept = [release for release in history(warehouse) if release.release_id not in gone]
+    for place, release in enumerate(kept):
         found, wrong = read_release(warehouse, release)
         broken += wrong
         known = book.releases[release.release_id]
         if (found.codes, found.titles, found.events) != (known.codes, known.titles, known.events):
             broken.append(f"{release.release_id} is not as it was published")
+        if 2 <= place < len(kept) - 2:
+            continue
         check_files(warehouse, release.tables)
         if content_hash(warehouse, release.tables, release.generation) != release.content_hash:
             broken.append(f"{release.release_id} has another content hash")
