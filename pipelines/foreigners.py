@@ -21,6 +21,7 @@ import pyarrow as pa
 from sidlake.pipelines.embed.image import encoders_of
 from sidlake.pipelines.run import RunContext
 from sidlake.quality.metrics.hit_rate import wilson_interval
+from sidlake.tokenizers.numeric.threads import product_in_blocks
 from sidlake.warehouse.embeddings import BY_ITEM, matrix_for
 
 __all__ = ["far_from", "foreign_items", "least_share_far"]
@@ -76,10 +77,11 @@ def far_from(x_PD: npt.NDArray[np.floating], x_QD: npt.NDArray[np.floating]) -> 
     """
     unit_PD, unit_QD = _unit(x_PD), _unit(x_QD)
     asked = _sample(np.arange(len(unit_PD)), _QUERIES, np.random.default_rng(0))
-    own_AP = unit_PD[asked] @ unit_PD.T
+    own_AP = product_in_blocks(unit_PD[asked], unit_PD.T)
     own_AP[np.arange(len(asked)), asked] = -np.inf
     usual = np.quantile(own_AP.max(axis=1), _FAR_SHARE)
-    nearest = [(unit_QD[start : start + _QUERIES] @ unit_PD.T).max(axis=1) for start in range(0, len(unit_QD), _QUERIES)]
+    starts = range(0, len(unit_QD), _QUERIES)
+    nearest = [product_in_blocks(unit_QD[start : start + _QUERIES], unit_PD.T).max(axis=1) for start in starts]
     far_Q: npt.NDArray[np.bool_] = np.concatenate(nearest) < usual
     return far_Q
 
@@ -97,6 +99,6 @@ def _sample(rows_N: npt.NDArray[np.intp], num: int, rng: np.random.Generator) ->
     return rows_N if len(rows_N) <= num else np.sort(rng.choice(rows_N, num, replace=False))
 
 
-def _unit(x_ND: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    unit_ND: npt.NDArray[np.floating] = x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-30)
+def _unit(x_ND: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    unit_ND: npt.NDArray[np.float32] = (x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-30)).astype(np.float32)
     return unit_ND

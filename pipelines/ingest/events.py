@@ -62,7 +62,8 @@ def read_events(
         good, bad = apply_checks(events, checks)
         refused.append(rejections(bad, config.source, "interactions"))
         kept.append(good.select("user_id", "item_id", "ts", "weight"))
-    summed = pl.concat(kept).group_by("user_id", "item_id", "ts").agg(pl.col("weight").cast(pl.Float64).sum().cast(pl.Float32))
+    weight = pl.col("weight").cast(pl.Float64).sort().sum().cast(pl.Float32)  # in one order, however threads share the groups
+    summed = pl.concat(kept).group_by("user_id", "item_id", "ts").agg(weight)
     dated = summed.with_columns(pl.lit(config.event).alias("event"), pl.col("ts").dt.strftime("%Y-%m-%d").alias("day"))
     return dated.select(list(INTERACTIONS)).sort("user_id", "ts", "item_id"), pl.concat(refused).sort("source", "row"), counts
 

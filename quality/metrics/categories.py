@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.quality.metrics.exact_sums import entropy_of_counts
 from sidlake.quality.metrics.prefixes import prefix_groups
 
 __all__ = ["CategoryMatch", "category_match"]
@@ -81,12 +82,7 @@ def _match(groups_N: Int64Array, categories_N: Int64Array) -> tuple[float, float
     sizes = np.diff(firsts, append=len(pairs_N))
     group_of_pair = pairs_N[firsts] // num_categories
     most = np.maximum.reduceat(sizes, np.concatenate([[0], np.flatnonzero(np.diff(group_of_pair)) + 1]))
-    of_group, of_category = _entropy(np.bincount(groups_N)), _entropy(np.bincount(categories_N))
-    shared = of_group + of_category - _entropy(sizes)
+    of_group, of_category = entropy_of_counts(np.bincount(groups_N)), entropy_of_counts(np.bincount(categories_N))
+    shared = of_group + of_category - entropy_of_counts(sizes)
     mean = (of_group + of_category) / 2
     return float(most.sum() / len(pairs_N)), min(1.0, max(0.0, shared / mean)) if mean > 0 else 0.0
-
-
-def _entropy(sizes: npt.NDArray[np.integer[Any]]) -> float:
-    share = sizes[sizes > 0] / sizes.sum()
-    return max(0.0, float(-np.dot(share, np.log(share))))

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidlake.quality.metrics.collision import CollisionStats
+from sidlake.quality.metrics.exact_sums import entropy_of_counts
 from sidlake.quality.metrics.prefixes import pack, prefix_starts, sort_words
 from sidlake.quality.metrics.utilisation import LevelUsage, usage_of_counts
 
@@ -122,10 +123,9 @@ def gini_of_histogram(sizes_V: npt.NDArray[np.integer[Any]], counts_V: npt.NDArr
     """
     num = int(counts_V.sum())
     last_V = np.cumsum(counts_V)
-    mean_rank_V = (2 * last_V - counts_V + 1) / 2
-    items_V = sizes_V * counts_V.astype(np.float64)
-    weighted = float(np.dot(items_V, num + 1 - mean_rank_V))
-    return max(0.0, (num + 1) / num - 2.0 * weighted / (num * float(items_V.sum())))
+    items_V = sizes_V * counts_V
+    twice_weighted = int(np.sum(items_V * (2 * num + 1 - 2 * last_V + counts_V)))  # of whole numbers: no order can change it
+    return max(0.0, (num + 1) / num - twice_weighted / (num * int(items_V.sum())))
 
 
 def _use_of(starts: Iterable[npt.NDArray[np.bool_]], counts: Sequence[Int64Array], num_items: int) -> CodeUse:
@@ -163,7 +163,7 @@ def _load(level: int, capacity: int, histogram: tuple[Int64Array, Int64Array], f
     items_V = sizes_V * numbers_V
     num_items, num_prefixes = int(items_V.sum()), int(numbers_V.sum())
     unevenness = gini_of_histogram(sizes_V, numbers_V)
-    entropy = max(0.0, -float(np.dot(items_V / num_items, np.log(sizes_V / num_items))))
+    entropy = entropy_of_counts(sizes_V, numbers_V)
     return PrefixLoad(
         level=level,
         num_prefixes=num_prefixes,
@@ -176,7 +176,7 @@ def _load(level: int, capacity: int, histogram: tuple[Int64Array, Int64Array], f
         max_fan_out=int(fan_out.max()),
         fan_out_gini=gini_of_histogram(*_histogram(fan_out)),
         largest=int(sizes_V[-1]),
-        mean_load=float(np.dot(items_V / num_items, sizes_V)),
+        mean_load=int(np.sum(items_V * sizes_V)) / num_items,
         alone_share=int(numbers_V[0]) / num_items if sizes_V[0] == 1 else 0.0,
     )
 
@@ -191,6 +191,5 @@ def _histogram(sizes: Int64Array) -> tuple[Int64Array, Int64Array]:
 def _depth(alone_shares: Sequence[float]) -> tuple[float, float]:
     """Return mean and standard deviation of the depth at which items are alone; those that never are count with the last."""
     share_L = np.diff(np.array([0.0, *alone_shares[:-1], 1.0]))
-    depth_L = np.arange(1, len(share_L) + 1)
-    mean = float(np.dot(share_L, depth_L))
-    return mean, math.sqrt(max(0.0, float(np.dot(share_L, np.square(depth_L - mean)))))
+    mean = math.fsum(depth * share for depth, share in enumerate(share_L.tolist(), start=1))
+    return mean, math.sqrt(math.fsum(share * (depth - mean) ** 2 for depth, share in enumerate(share_L.tolist(), start=1)))

@@ -9,6 +9,7 @@ Shapes: N items, L levels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,5 +97,5 @@ def gini(counts: npt.ArrayLike) -> float:
     if num == 0:
         msg = "the Gini coefficient needs at least 1 occupied SID, got 0"
         raise ValueError(msg)
-    weighted = float(np.dot(np.arange(num, 0, -1, dtype=np.float64), ascending))
-    return max(0.0, (num + 1) / num - 2.0 * weighted / (num * float(ascending.sum())))
+    weighted = math.fsum((np.arange(num, 0, -1, dtype=np.float64) * ascending).tolist())
+    return max(0.0, (num + 1) / num - 2.0 * weighted / (num * math.fsum(ascending.tolist())))

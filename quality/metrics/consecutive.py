@@ -71,7 +71,7 @@ def consecutive_share(
         msg = f"none of {len(pairs_P2)} pairs has two different items; the share of consecutive items is undefined"
         raise ValueError(msg)
     same_item = _meetings(np.arange(len(codes_NL)), first_P, second_P)
-    others = float(len(first_P)) ** 2 - same_item
+    others = len(first_P) ** 2 - same_item
     found = []
     for level, groups_N in enumerate(prefix_groups(codes_NL, widths)):
         met = _meetings(groups_N, first_P, second_P) - same_item
@@ -80,8 +80,8 @@ def consecutive_share(
     return tuple(found)
 
 
-def _meetings(groups_N: Int64Array, first_P: Int64Array, second_P: Int64Array) -> float:
+def _meetings(groups_N: Int64Array, first_P: Int64Array, second_P: Int64Array) -> int:
     """Return how many of the P² pairings of a first with a second item fall into one group."""
     num_groups = int(groups_N.max()) + 1
     counts = [np.bincount(groups_N[of_P], minlength=num_groups) for of_P in (first_P, second_P)]
-    return float(np.dot(counts[0].astype(np.float64), counts[1]))
+    return int(np.sum(counts[0].astype(np.int64) * counts[1]))  # whole numbers, below 2**63 up to three billion pairs

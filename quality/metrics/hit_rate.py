@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.quality.metrics.exact_sums import mean_chance
 from sidlake.quality.metrics.neighbours import BLOCK_BYTES, ExactSearch, NeighbourSearch
 from sidlake.quality.metrics.sessions import Sessions
 
@@ -145,7 +146,7 @@ def hit_rate_of(hits: SessionHits) -> EmbeddingHitRate:
         num_sessions=num_sessions,
         num_left_out=hits.num_left_out,
         k=hits.k,
-        random_floor=float(np.mean(1.0 - (1.0 - hits.k / (hits.num_items - 1)) ** hits.chances_S)),
+        random_floor=mean_chance(hits.k / (hits.num_items - 1), hits.chances_S),
         standard_error=math.sqrt(value * (1.0 - value) / num_sessions),
         ci_low=low,
         ci_high=high,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.quality.metrics.exact_sums import mean_chance
 from sidlake.quality.metrics.hit_rate import SessionHits, wilson_interval
 from sidlake.quality.metrics.sessions import Sessions
 
@@ -131,14 +132,13 @@ def _bucket(
     in_bucket_S = (popularity_S >= least) & (popularity_S < above)
     num, num_hits = int(np.count_nonzero(in_bucket_S)), int(np.count_nonzero(hits.hits_S[in_bucket_S]))
     low, high = wilson_interval(num_hits, num) if num else (float("nan"), float("nan"))
-    floor_S = 1.0 - (1.0 - hits.k / (hits.num_items - 1)) ** hits.chances_S[in_bucket_S]
     return BucketHitRate(
         least=least,
         most=above - 1,
         num_items=int(np.count_nonzero((popularity_N >= least) & (popularity_N < above))),
         num_sessions=num,
         value=num_hits / num if num else float("nan"),
-        random_floor=float(floor_S.mean()) if num else float("nan"),
+        random_floor=mean_chance(hits.k / (hits.num_items - 1), hits.chances_S[in_bucket_S]),
         ci_low=low,
         ci_high=high,
     )

@@ -6,7 +6,7 @@ query keeps its best k + 1 rows. Memory does not grow with the gallery, but for 
 Rules: an item is never its own neighbour; a zero vector has similarity 0 to all; ties at the k-th place are broken by the cosine of
 `tie_break_ND`, then by row number. Rows with equal vectors get equal scores bit for bit (a matrix product may round equal rows
 differently, so each different vector is multiplied once); *different* vectors whose cosines agree to float32 rounding are ordered
-by that rounding. Not done here: approximate search (see `approximate`).
+by that rounding, which is the same on any number of threads. Not done here: approximate search (see `approximate`).
 
 Shapes: N gallery rows, U different vectors, D dimensions, Q queries, B queries or M vectors of a block, K neighbours, C candidates,
 T rows that tie.
@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from sidlake.tokenizers.numeric.threads import product_in_blocks
 
 __all__ = ["BLOCK_BYTES", "ExactSearch", "NeighbourSearch", "check_vectors", "unit_rows"]
 
@@ -95,7 +97,8 @@ class ExactSearch:
             end = min(first + self._block_rows, len(self._first_U))
             block_MD = unit_rows(self._vectors_ND[first:end] if self._all_distinct else self._vectors_ND[self._first_U[first:end]])
             for start in range(0, len(queries_Q), self._block_queries):
-                self._contend(best, query_QD[start : start + self._block_queries] @ block_MD.T, start=start, first=first)
+                scores_BM = product_in_blocks(query_QD[start : start + self._block_queries], block_MD.T)
+                self._contend(best, scores_BM, start=start, first=first)
         return best
 
     def _contend(self, best: _Best, scores_BM: Float32Array, *, start: int, first: int) -> None:

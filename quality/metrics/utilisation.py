@@ -8,12 +8,15 @@ Shapes: N items, L levels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from sidlake.quality.metrics.exact_sums import entropy_of_counts
 
 __all__ = ["LevelUsage", "level_usage", "usage_of_counts"]
 
@@ -65,15 +68,14 @@ def usage_of_counts(level: int, counts_K: npt.NDArray[np.integer[Any]]) -> Level
     if not num_items:
         msg = f"level {level}: the use of {width} codes by 0 items is undefined; count at least 1 item"
         raise ValueError(msg)
-    share = counts_K[counts_K > 0] / num_items
-    entropy = max(0.0, float(-np.dot(share, np.log(share))))
+    num_used, entropy = int(np.count_nonzero(counts_K)), entropy_of_counts(counts_K)
     return LevelUsage(
         level=level,
         width=width,
-        num_used=len(share),
-        num_dead=width - len(share),
-        utilisation=len(share) / width,
+        num_used=num_used,
+        num_dead=width - num_used,
+        utilisation=num_used / width,
         entropy=entropy,
-        normalised_entropy=entropy / float(np.log(width)) if width > 1 else 1.0,
-        perplexity=float(np.exp(entropy)),
+        normalised_entropy=entropy / math.log(width) if width > 1 else 1.0,
+        perplexity=math.exp(entropy),
     )
