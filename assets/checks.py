@@ -33,7 +33,14 @@ SID_LAWS: dict[str, tuple[str, ...]] = {
         "sid spells the codes",
         "sid_key is the codes in mixed radix",
     ),
-    "still": ("no SID published in", "every SID published in", "no SID is another item's", "no retired item is in"),
+    "still": (
+        "no SID published in",
+        "every SID published in",
+        "no SID is another item's",
+        "no item has another SID",
+        "the ledger names",
+        "no retired item is in",
+    ),
 }
 """The checks of `semantic_ids`, with how the rules of `warehouse.laws` that they stand for begin."""
 
@@ -41,7 +48,7 @@ _ABOUT = {
     "complete": "Every item of the catalogue has one SID.",
     "unique": "Every SID belongs to one item.",
     "codes": "SIDs have the generation's length, their codes are in its codebooks, and they are spelled right.",
-    "still": "No SID that was published moved within its generation.",
+    "still": "No SID that was ever published moved within its generation, or became another item's.",
 }
 
 
