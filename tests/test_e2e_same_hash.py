@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import runpy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+
+from source_files_sample import write
 
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext
@@ -34,3 +36,71 @@ def test_another_day_and_another_directory_give_the_same_content_hash(tmp_path):
     assert second.trained_on["items"] == second.trained_on["sample"] == 60
     days = [set(lake.read("semantic_ids", columns=["assigned_at"])["assigned_at"].to_pylist()) for lake in (here, there)]
     assert days[0].isdisjoint(days[1])  # the runs did differ in what they say of time
+
+
+SHOP = """
+name = "formats"
+[sources.items]
+path = "items.{form}"
+types = {{ kinds = {{ separator = "|" }} }}
+[sources.events]
+path = "events.{form}"
+[items]
+source = "items"
+item_id = "id"
+title = {{ column = "name", pick = "latest" }}
+category = {{ column = "kinds", pick = "most_common" }}
+price = {{ column = "price", pick = "median" }}
+first_seen = {{ column = "at", pick = "min" }}
+order_by = "at"
+[interactions]
+source = "events"
+user_id = "user"
+item_id = "item"
+ts = "at"
+weight = "n"
+max_rejected_share = 0.5
+[split]
+holdout_days = 2
+[encoders.text]
+precision = "float32"
+[encoders.fusion.text]
+dim = 16
+[tokenizer]
+widths = [4, 4, 8]
+"""
+
+
+def test_the_same_rows_as_csv_json_lines_and_parquet_give_the_same_content_hash(tmp_path):
+    names = [
+        f"{colour} {thing}"
+        for colour in ("red", "blue", "green", "white", "pink")
+        for thing in ("cup", "lamp", "bag", "pen", "vase")
+    ]
+    start = datetime(2024, 3, 1, 9)
+    items = [
+        {
+            "id": f"{number:04}",
+            "name": name,
+            "kinds": "home|" + name.split()[1],
+            "price": number % 7 + 0.5,
+            "at": start + timedelta(days=day),
+        }
+        for day in (0, 1)
+        for number, name in enumerate(names)
+    ]
+    events = [
+        {"user": f"{number % 9:03}", "item": f"{number * 7 % 28:04}", "n": number % 3, "at": start + timedelta(hours=number)}
+        for number in range(240)
+    ]
+    hashes = set()
+    for form in ("csv", "jsonl", "parquet"):
+        folder = tmp_path / form
+        write(folder / f"items.{form}", items)
+        write(folder / f"events.{form}", events)
+        (folder / "recipe.toml").write_text(SHOP.format(form=form))
+        warehouse = Warehouse.create_or_open(folder / "lake")
+        run_job(RunContext.open(warehouse, load_recipe(folder / "recipe.toml"), run_id="run", job="retrain"))
+        hashes.add(get(warehouse).content_hash)
+    assert len(hashes) == 1
+    assert warehouse.read("items").num_rows == 25

@@ -20,6 +20,7 @@ from sidlake.pipelines.ingest.columns import Converted, as_identifier, as_number
 from sidlake.pipelines.ingest.item_evidence import BY, condense, settle
 from sidlake.pipelines.ingest.lists import as_category
 from sidlake.pipelines.ingest.numbers import UTC
+from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.pictures import as_pictures
 from sidlake.pipelines.ingest.rules import FILE, ROW, apply_checks, judged_by_rules, missing, rejections, unreadable
 from sidlake.pipelines.ingest.source_rows import SourceRows, read_files
@@ -121,7 +122,9 @@ def _whole(evidence: pl.DataFrame, config: ItemsConfig) -> pl.DataFrame:
     return ordered.with_columns(pl.int_range(pl.len()).over("item_id").alias("__copy"))
 
 
-def described_items(recipe: Recipe, evidence: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+def described_items(
+    recipe: Recipe, evidence: pl.DataFrame, now: datetime, pictures: PictureFiles
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows of `items` that the evidence makes, and what is refused of it; `now` is their `updated_at`."""
     config = recipe.items
     described = settle(evidence, config) if config.aggregated else evidence
@@ -130,7 +133,7 @@ def described_items(recipe: Recipe, evidence: pl.DataFrame, now: datetime) -> tu
     if not config.aggregated:
         kept, duplicates = apply_checks(kept, [("duplicate_item_id", pl.col("__copy") > 0, pl.col("item_id"))])
         refused = pl.concat([refused, rejections(duplicates, config.source, "items")])
-    return _finished(kept, now), refused
+    return _finished(kept, now, pictures), refused
 
 
 def no_items() -> pl.DataFrame:
@@ -140,20 +143,22 @@ def no_items() -> pl.DataFrame:
     return empty
 
 
-def _finished(frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
+def _finished(frame: pl.DataFrame, now: datetime, pictures: PictureFiles) -> pl.DataFrame:
     # 2 µs per item (BLAKE2b of a short text), measured on 4,631 items
-    hashes = [_content_hash(*row) for row in frame.select("text", "image", "image_uri").iter_rows()]
+    rows = frame.select("text", "image", "image_uri").iter_rows()
+    hashes = [_content_hash(text, image, place, pictures) for text, image, place in rows]
     return frame.select(
         "item_id", "title", "text", "category", "price", "image", "image_uri",
         pl.Series("content_hash", hashes, pl.String), "first_seen", pl.lit(now).cast(UTC).alias("updated_at"),
     ).sort("item_id")  # fmt: skip
 
 
-def _content_hash(text: str, image: bytes | None, uri: str | None) -> str:
-    """Return the hash of what is encoded; of a picture's place its name counts, so a picture changed in place needs a new name."""
+def _content_hash(text: str, image: bytes | None, uri: str | None, pictures: PictureFiles) -> str:
+    """Return the hash of what is encoded; of a picture's place the content of the file counts, of an address its name."""
     state = hashlib.blake2b(text.encode(), digest_size=16)
     if image is not None:
         state.update(b"\x00image\x00" + image)
     if uri is not None:
-        state.update(b"\x00uri\x00" + uri.encode())
+        digest = pictures.digest(uri)
+        state.update(b"\x00uri\x00" + uri.encode() if digest is None else b"\x00file\x00" + digest.encode())
     return state.hexdigest()

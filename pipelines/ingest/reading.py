@@ -20,6 +20,7 @@ from sidlake.errors import ContractError, SourceError
 from sidlake.pipelines.ingest.events import INTERACTIONS, check_events, last_events, read_events, same_events
 from sidlake.pipelines.ingest.item_evidence import condense, described_ids, settle
 from sidlake.pipelines.ingest.items import described_items, no_items, read_items
+from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.rules import SHOWN, check_rejected, places, rejected_table, worst_rules
 from sidlake.pipelines.ingest.sources import source_files
 from sidlake.pipelines.recipe import Recipe
@@ -68,10 +69,13 @@ Files = Mapping[str, Mapping[str, Path]]
 """For each source its files by name."""
 
 
-def ingest(recipe: Recipe, *, run_id: str, now: datetime, files: Files | None = None) -> Ingested:
+def ingest(
+    recipe: Recipe, *, run_id: str, now: datetime, files: Files | None = None, pictures: PictureFiles | None = None
+) -> Ingested:
     """Return the tables that `recipe` makes of its sources; `now` (UTC) is the limit for timestamps and the items' `updated_at`.
 
     `files` are those of each source, by default the ones that its path names; of databases and Delta tables, a snapshot.
+    `pictures` knows the files that the sources name.
 
     Raises:
         SourceError: a source is missing, damaged or lacks a column.
@@ -79,7 +83,7 @@ def ingest(recipe: Recipe, *, run_id: str, now: datetime, files: Files | None = 
     """
     files = files or {n: source_files(recipe.source_path(n), source.format, n) for n, source in recipe.sources.items()}
     read = read_items(recipe, files[recipe.items.source])
-    items, refused_items = described_items(recipe, read.evidence, now)
+    items, refused_items = described_items(recipe, read.evidence, now, pictures or PictureFiles(Path(recipe.folder)))
     rejected = [read.rejected, refused_items]
     check_rejected("items", sum(read.rows.values()), pl.concat(rejected), recipe.items.max_rejected_share)
     if items.is_empty():
@@ -105,7 +109,9 @@ def ingest(recipe: Recipe, *, run_id: str, now: datetime, files: Files | None = 
     )
 
 
-def ingest_new(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: datetime) -> Ingested | None:
+def ingest_new(
+    recipe: Recipe, new: Files, known: Known, *, run_id: str, now: datetime, pictures: PictureFiles | None = None
+) -> Ingested | None:
     """Return what the `new` files add to what is `known`, or None where all files must be read to say it.
 
     All files are read where items that are described by one row each have a new file, where an event of the new files has the user,
@@ -113,18 +119,18 @@ def ingest_new(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: da
     as `ingest`.
     """
     try:
-        return _added(recipe, new, known, run_id=run_id, now=now)
+        return _added(recipe, new, known, pictures or PictureFiles(Path(recipe.folder)), run_id=run_id, now=now)
     except SourceError as error:
         if "missing" in error.details:  # a field that JSON lines leave out where it has no value may stand in the other files
             return None
         raise
 
 
-def _added(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: datetime) -> Ingested | None:
+def _added(recipe: Recipe, new: Files, known: Known, pictures: PictureFiles, *, run_id: str, now: datetime) -> Ingested | None:
     old, ids = known.rejected, described_ids(known.evidence)
     if (new[recipe.items.source] and not recipe.items.aggregated) or (old["rule"] == "future_timestamp").any():
         return None
-    items, evidence, settled, refused, item_rows = _new_items(recipe, new, known, now)
+    items, evidence, settled, refused, item_rows = _new_items(recipe, new, known, now, pictures)
     new_ids = set(items["item_id"]) - set(ids)
     shown = {item_id[:SHOWN] for item_id in new_ids}  # rejections show the beginning of a value
     if shown & set(old.filter(pl.col("rule") == "unknown_item")["value"]):
@@ -157,7 +163,7 @@ def _added(recipe: Recipe, new: Files, known: Known, *, run_id: str, now: dateti
 
 
 def _new_items(
-    recipe: Recipe, new: Files, known: Known, now: datetime
+    recipe: Recipe, new: Files, known: Known, now: datetime, pictures: PictureFiles
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame, Mapping[str, int]]:
     """Return the items that new files speak of, all evidence, where those items stood, refused rows and rows per file."""
     config, nothing = recipe.items, known.rejected.clear()
@@ -167,7 +173,7 @@ def _new_items(
     touched = pl.col("item_id").is_in(read.evidence["item_id"].unique().implode())
     before = known.evidence.filter(touched)
     after = condense(pl.concat([before, read.evidence.select(before.columns)]), config)
-    items, refused = described_items(recipe, after, now)
+    items, refused = described_items(recipe, after, now, pictures)
     evidence = pl.concat([known.evidence.filter(~touched), after])
     return items, evidence, places(settle(before, config), config.source), pl.concat([read.rejected, refused]), read.rows
 

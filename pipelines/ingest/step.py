@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
 from sidlake.pipelines.ingest.item_evidence import conflicting, described_ids
+from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.schema import check_columns
 from sidlake.pipelines.ingest.snapshots import listed_sources
@@ -78,18 +80,22 @@ def _ingest(ctx: RunContext) -> StepReport:
     whole = {source: digest_of_files(named) for source, named in digests.items()}
     config = [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, whole]
     outputs = ["items", "rejected_rows", *(["interactions"] if recipe.interactions else [])]
-    if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config):
+    pictures = PictureFiles(Path(recipe.folder), ctx.warehouse.root / "cache" / "pictures.json")
+    repainted = _repainted(ctx, pictures)
+    if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config) and not repainted:
         return StepReport(step="ingest", skipped=True)
     if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
         ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
-    result = _only_new(ctx, files, digests)
+    result = None if repainted else _only_new(ctx, files, digests, pictures)
     if result is None:
         ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
-        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files)
+        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files, pictures=pictures)
     items, gone = _write_items(ctx, result)
     _write_events(ctx, result, items, gone=gone)
     _write_rejected(ctx, result)
-    ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name]) for name in files})
+    seen = pictures.state(items.column("image_uri").to_pylist()) if recipe.items.image else ""
+    pictures.remember()
+    ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name], seen) for name in files})
     _remember(ctx, result, digests, whole)
     rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
     rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
@@ -123,7 +129,16 @@ def _some(names: Sequence[str]) -> str:
     return f"{len(names)} files ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]]) -> Ingested | None:
+def _repainted(ctx: RunContext, pictures: PictureFiles) -> bool:
+    """Return whether a picture file that the base release names holds something else than it did."""
+    if ctx.base is None or not ctx.recipe.items.image or "items" not in ctx.base.tables:
+        return False
+    places = ctx.warehouse.read("items", version=ctx.base.tables["items"], columns=["image_uri"]).column("image_uri")
+    before: dict[str, Any] = ctx.base.inputs.get(ctx.recipe.items.source, {})
+    return bool(pictures.state(places.to_pylist()) != before.get("pictures", ""))
+
+
+def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]], pictures: PictureFiles) -> Ingested | None:
     """Return what files that are new since the base release add; None where all files must be read."""
     known = _recalled(ctx)
     if known is None or "rejected_rows" not in ctx.tables:
@@ -136,7 +151,7 @@ def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]])
     events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
     ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
     before = Known(evidence=known.evidence, heard=known.heard, rows_read=known.rows_read, rejected=rejected, events=events)
-    result = ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now)
+    result = ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now, pictures=pictures)
     return None if result is not None and _may_return(ctx, result, known) else result
 
 
@@ -159,10 +174,11 @@ def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, st
     forget_others(folder, base | {key})
 
 
-def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str) -> dict[str, object]:
-    """Return what the release says of a source: its digest and, where it is not one file, the number of files."""
+def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str, pictures: str) -> dict[str, object]:
+    """Return what the release says of a source: its digest, the number of files, and the digest of picture files that it names."""
     columns: Any = ctx.facts["columns"]
     entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path, "columns": columns[source]}
+    entry |= {"pictures": pictures} if pictures and source == ctx.recipe.items.source else {}
     return entry if list(digests) == [""] else entry | {"files": len(digests)}
 
 
