@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from sidlake.warehouse.releases import Release
     from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "releases", "resume", "rollback", "show", "unpin", "vacuum"]
+__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "rejected", "releases", "resume", "rollback", "show", "unpin", "vacuum"]
 
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")]
+_SHOWN_ROWS = 200
 ReasonOption = Annotated[str | None, typer.Option(help="Why, in your words; kept with the change.")]
 
 
@@ -287,7 +288,27 @@ def lineage(
     _print_chain(chain, "")
 
 
-COMMANDS = (releases, show, diff, lineage, rollback, resume, pin, pins, unpin, vacuum)
+def rejected(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, such as 20261120T231500-482913; a failed one says its name.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the source rows that a run refused, also where it failed for refusing too many.
+
+    Example: sidlake rejected 20261120T231500-482913
+    """
+    from sidlake.pipelines.ingest.rejected import rejected_of
+
+    rows = rejected_of(open_warehouse(warehouse), run).to_pylist()
+    if as_json:
+        print_json(rows)
+        return
+    print_rows("rejected rows", ["source", "row", "target", "rule", "value"], rows[:_SHOWN_ROWS])
+    if len(rows) > _SHOWN_ROWS:
+        print_line(f"{len(rows) - _SHOWN_ROWS:,} more: --json has all")
+
+
+COMMANDS = (releases, show, diff, lineage, rejected, rollback, resume, pin, pins, unpin, vacuum)
 
 
 def _print_chain(chain: Mapping[str, object], indent: str) -> None:

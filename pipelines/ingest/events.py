@@ -19,12 +19,12 @@ from sidlake.errors import ContractError
 from sidlake.pipelines.ingest.columns import Converted, as_identifier, as_number, as_time, identifiers, spelling
 from sidlake.pipelines.ingest.lists import as_sequence
 from sidlake.pipelines.ingest.numbers import UTC
+from sidlake.pipelines.ingest.rejected import check_rejected
 from sidlake.pipelines.ingest.rules import (
     FILE,
     ROW,
     Check,
     apply_checks,
-    check_rejected,
     judged_by_rules,
     missing,
     rejections,
@@ -68,17 +68,18 @@ def read_events(
     return dated.select(list(INTERACTIONS)).sort("user_id", "ts", "item_id"), pl.concat(refused).sort("source", "row"), counts
 
 
-def check_events(recipe: Recipe, config: InteractionsConfig, num_kept: int, rejected: pl.DataFrame, num_rows: int) -> None:
+def check_events(
+    recipe: Recipe, config: InteractionsConfig, num_kept: int, rejected: pl.DataFrame, rows_of: Mapping[str, int]
+) -> None:
     """Raise `ContractError` where too large a share was refused, or nothing is left."""
-    check_rejected("interactions", num_rows, rejected, config.max_rejected_share)
+    check_rejected("interactions", config.source, rows_of, rejected, config.max_rejected_share)
     if num_kept == 0:
         path = recipe.source_path(config.source)
         msg = (
-            f"source {path}: no interaction left of {num_rows} rows ({worst_rules(rejected)}); leave [interactions] out "
-            f"for a catalogue "
-            "without behaviour"
+            f"source {path}: no interaction left of {sum(rows_of.values())} rows ({worst_rules(rejected)}); "
+            "leave [interactions] out for a catalogue without behaviour"
         )
-        raise ContractError(msg, path=str(path), rows=num_rows)
+        raise ContractError(msg, path=str(path), rows=sum(rows_of.values()))
 
 
 def last_events(events: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -21,7 +21,8 @@ from sidlake.pipelines.ingest.events import INTERACTIONS, check_events, last_eve
 from sidlake.pipelines.ingest.item_evidence import condense, described_ids, settle
 from sidlake.pipelines.ingest.items import described_items, no_items, read_items
 from sidlake.pipelines.ingest.picture_files import PictureFiles
-from sidlake.pipelines.ingest.rules import SHOWN, check_rejected, places, rejected_table, worst_rules
+from sidlake.pipelines.ingest.rejected import check_rejected
+from sidlake.pipelines.ingest.rules import SHOWN, places, rejected_table, worst_rules
 from sidlake.pipelines.ingest.sources import source_files
 from sidlake.pipelines.recipe import Recipe
 from sidlake.warehouse.contracts import conform
@@ -85,7 +86,7 @@ def ingest(
     read = read_items(recipe, files[recipe.items.source])
     items, refused_items = described_items(recipe, read.evidence, now, pictures or PictureFiles(Path(recipe.folder)))
     rejected = [read.rejected, refused_items]
-    check_rejected("items", sum(read.rows.values()), pl.concat(rejected), recipe.items.max_rejected_share)
+    check_rejected("items", recipe.items.source, read.rows, pl.concat(rejected), recipe.items.max_rejected_share)
     if items.is_empty():
         path, rows = recipe.source_path(recipe.items.source), sum(read.rows.values())
         why = worst_rules(pl.concat(rejected))
@@ -98,7 +99,7 @@ def ingest(
             recipe, recipe.interactions, files[recipe.interactions.source], items["item_id"], now
         )
         rejected.append(refused)
-        check_events(recipe, recipe.interactions, len(interactions), refused, sum(rows_read["interactions"].values()))
+        check_events(recipe, recipe.interactions, len(interactions), refused, rows_read["interactions"])
     return Ingested(
         items=conform(items.to_arrow(), "items"),
         interactions=conform(interactions.to_arrow(), "interactions"),
@@ -138,8 +139,8 @@ def _added(recipe: Recipe, new: Files, known: Known, pictures: PictureFiles, *, 
     rows_read = {target: dict(counts) for target, counts in known.rows_read.items()}
     rows_read["items"] |= item_rows
     standing = old.filter(pl.col("target") == "items").join(settled, on=["source", "row"], how="anti")
-    num_rows = sum(rows_read["items"].values())
-    check_rejected("items", num_rows, pl.concat([standing, refused]), recipe.items.max_rejected_share)
+    all_refused = pl.concat([standing, refused])
+    check_rejected("items", recipe.items.source, rows_read["items"], all_refused, recipe.items.max_rejected_share)
     interactions, rejected = pl.DataFrame(schema=INTERACTIONS), [refused]
     if recipe.interactions and new[recipe.interactions.source]:
         all_ids = pl.concat([ids, items["item_id"]]).unique()
@@ -149,7 +150,7 @@ def _added(recipe: Recipe, new: Files, known: Known, pictures: PictureFiles, *, 
         rows_read["interactions"] |= rows
         rejected.append(refused_events)
         all_refused = pl.concat([old.filter(pl.col("target") == "interactions"), refused_events])
-        check_events(recipe, recipe.interactions, 1, all_refused, sum(rows_read["interactions"].values()))
+        check_events(recipe, recipe.interactions, 1, all_refused, rows_read["interactions"])
     return Ingested(
         items=conform(items.to_arrow(), "items"),
         interactions=conform(interactions.to_arrow(), "interactions"),

@@ -26,7 +26,6 @@ __all__ = [
     "VALUE",
     "Check",
     "apply_checks",
-    "check_rejected",
     "judged_by_rules",
     "missing",
     "places",
@@ -168,18 +167,6 @@ def places(described: pl.DataFrame, source: str) -> pl.DataFrame:
 def rejected_table(rejected: list[pl.DataFrame], run_id: str) -> pa.Table:
     """Return rejections as the table of a run."""
     return conform(pl.concat(rejected).with_columns(pl.lit(run_id).alias("run_id")).to_arrow(), "rejected_rows")
-
-
-def check_rejected(target: str, num_rows: int, rejected: pl.DataFrame, limit: float) -> None:
-    """Raise `ContractError` where a larger share than `limit` was refused."""
-    share = len(rejected) / max(num_rows, 1)
-    if share <= limit:
-        return
-    msg = (
-        f"{target}: {share:.1%} of {num_rows} source rows rejected, allowed {limit:.1%} ({worst_rules(rejected)}); "
-        f"correct the source, or raise max_rejected_share in the recipe's [{target}]"
-    )
-    raise ContractError(msg, target=target, share=share, limit=limit)
 
 
 def worst_rules(rejected: pl.DataFrame) -> str:

@@ -17,10 +17,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sidlake.errors import ContractError
 from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
 from sidlake.pipelines.ingest.item_evidence import conflicting, described_ids
 from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
+from sidlake.pipelines.ingest.rejected import keep_rejected
 from sidlake.pipelines.ingest.schema import check_columns
 from sidlake.pipelines.ingest.snapshots import listed_sources
 from sidlake.pipelines.ingest.sources import SourceFiles, file_digest
@@ -86,10 +88,13 @@ def _ingest(ctx: RunContext) -> StepReport:
         return StepReport(step="ingest", skipped=True)
     if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
         ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
-    result = None if repainted else _only_new(ctx, files, digests, pictures)
-    if result is None:
-        ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
-        result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files, pictures=pictures)
+    try:
+        result = None if repainted else _only_new(ctx, files, digests, pictures)
+        if result is None:
+            ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
+            result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files, pictures=pictures)
+    except ContractError as error:
+        raise keep_rejected(ctx.warehouse, ctx.run_id, error) from error
     items, gone = _write_items(ctx, result)
     _write_events(ctx, result, items, gone=gone)
     _write_rejected(ctx, result)
