@@ -16,8 +16,9 @@ import pyarrow as pa
 import pytest
 
 from sidlake.errors import NotFoundError, StorageError
-from sidlake.warehouse.catalog import connect, query, write_catalog
+from sidlake.warehouse.catalog import connect, is_current, query, write_catalog
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.keep.pins import pin, unpin
 from sidlake.warehouse.releases import publish, rollback
 from sidlake.warehouse.tables import Warehouse
 
@@ -219,3 +220,40 @@ def test_another_duckdb_version_reads_the_same_catalogue(warehouse):
     version, counts, at, both = json.loads(result.stdout)
     assert version != duckdb.__version__
     assert (counts, at, both) == (VIEWS, 12, 15)
+
+
+@pytest.fixture
+def two_releases(tmp_path):
+    warehouse = Warehouse.create_or_open(tmp_path / "lake")
+    publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 12)), expected_parent=None)
+    publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 13)), expected_parent="r000001")
+    write_catalog(warehouse)
+    return warehouse
+
+
+def test_a_pin_is_a_name_for_its_release_in_sql_until_it_is_taken_away(two_releases):
+    pin(two_releases, "prod", "r000001")
+    assert _rows(two_releases, "SELECT count(*) FROM semantic_ids_at('prod')") == [(12,)]
+    pin(two_releases, "prod", "r000002")
+    assert _rows(two_releases, "SELECT count(*) FROM semantic_ids_at('prod')") == [(13,)]
+    unpin(two_releases, "prod")
+    with pytest.raises(ValueError, match="prod"):
+        query(two_releases, "FROM semantic_ids_at('prod')")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database", b"\0" * 40_000], ids=["empty", "text", "zeros"])
+def test_a_damaged_catalogue_is_written_anew_by_the_next_reader(two_releases, damage):
+    path = two_releases.root / "catalog.duckdb"
+    path.write_bytes(damage)
+    assert not is_current(two_releases)
+    assert _rows(two_releases, "SELECT count(*) FROM semantic_ids") == [(13,)]
+    assert is_current(two_releases)
+
+
+def test_a_reader_who_cannot_write_the_catalogue_sees_the_pin_that_was_just_set(two_releases):
+    pin(two_releases, "prod", "r000001")
+    path = two_releases.root / "catalog.duckdb"
+    path.unlink()
+    (path / "in the way").mkdir(parents=True)  # permissions do not stop root, a folder of this name does
+    assert _rows(two_releases, "SELECT count(*) FROM semantic_ids_at('prod')") == [(12,)]
+    assert (path / "in the way").is_dir()

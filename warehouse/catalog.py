@@ -3,7 +3,7 @@
 `catalog.duckdb` holds view definitions with absolute paths, no rows of the tables, in a storage version that DuckDB 1.x opens; the
 statements lie beside it as `catalog.sql`. Both derive from `releases` and are replaced atomically: losing them loses nothing, and
 `connect` writes them anew when they are missing or older than the tables. Older releases are views of the schema ``history``, one
-per release, so that ``semantic_ids_at('r000001')`` opens that release's files only.
+per release and per pin, so that ``semantic_ids_at('r000001')`` and ``semantic_ids_at('prod')`` open that release's files only.
 Not done here: moving data. An analyst who moves the warehouse writes the catalogue again.
 """
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from sidlake.errors import NotFoundError, StorageError
 from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.keep.pins import Pin, pins
 from sidlake.warehouse.keep.vacuumed import Vacuumed, vacuumed
 from sidlake.warehouse.places.object_files import let_read
 from sidlake.warehouse.releases import Release, readable
@@ -67,14 +68,8 @@ def write_catalog(warehouse: Warehouse) -> Path:
     """
     script = statements(warehouse)
     database, text = warehouse.root / "catalog.duckdb", warehouse.root / "catalog.sql"
-    with _replacing(database) as temporary, duckdb.connect() as connection:
-        let_read(connection, warehouse.location)
-        connection.execute(f"ATTACH {literal(str(temporary))} AS catalog (STORAGE_VERSION 'v1.0.0')")
-        connection.execute("USE catalog")
-        connection.begin()  # one write to disk for all: a second less at a hundred releases
-        for statement in script:
-            connection.execute(statement)
-        connection.commit()
+    with _replacing(database) as temporary:
+        _write_database(warehouse, temporary, script)
     with _replacing(text) as temporary:
         temporary.write_text(";\n".join(script) + ";\n", encoding="utf-8")
     for path in (database, text):
@@ -82,29 +77,42 @@ def write_catalog(warehouse: Warehouse) -> Path:
     return database
 
 
+def _write_database(warehouse: Warehouse, path: Path, script: list[str]) -> None:
+    with duckdb.connect() as connection:
+        let_read(connection, warehouse.location)
+        connection.execute(f"ATTACH {literal(str(path))} AS catalog (STORAGE_VERSION 'v1.0.0')")
+        connection.execute("USE catalog")
+        connection.begin()  # one write to disk for all: a second less at a hundred releases
+        for statement in script:
+            connection.execute(statement)
+        connection.commit()
+
+
 def is_current(warehouse: Warehouse) -> bool:
     """Return whether `catalog.duckdb` is there and shows the warehouse as it is: a run that died may have left an older one."""
-    path = warehouse.root / "catalog.duckdb"
-    if not path.exists():
+    connection = _opened(warehouse, warehouse.root / "catalog.duckdb")
+    if connection is None:
         return False
-    with _attach(warehouse, path) as connection:
-        return _stamp_in(connection) == _stamp(warehouse)
+    connection.close()
+    return True
 
 
 def connect(warehouse: Warehouse) -> duckdb.DuckDBPyConnection:
     """Return a connection that reads the current release's catalogue, and no file outside the warehouse's tables.
 
     The catalogue is attached to an in-memory database, since DuckDB shares an opened file within a process and would go on showing
-    a replaced one. It is written first when missing or stale. Raises `NotFoundError` before the first release.
+    a replaced one. It is written first when missing, stale or damaged; elsewhere where this reader may not write
+    into the warehouse. Raises `NotFoundError` before the first release.
     """
-    path = warehouse.root / "catalog.duckdb"
-    if not path.exists():
-        write_catalog(warehouse)
-    connection = _attach(warehouse, path)
-    if _stamp_in(connection) != _stamp(warehouse):
-        connection.close()
-        connection = _attach(warehouse, write_catalog(warehouse))
-    return connection
+    found = _opened(warehouse, warehouse.root / "catalog.duckdb")
+    if found is not None:
+        return found
+    with suppress(StorageError):  # a reader without the right to write, a full disk: neither keeps anyone from reading
+        return _attach(warehouse, write_catalog(warehouse))
+    with tempfile.TemporaryDirectory(prefix="sidlake-catalog-") as folder:
+        path = Path(folder) / "catalog.duckdb"
+        _write_database(warehouse, path, statements(warehouse))
+        return _attach(warehouse, path)  # which keeps the file open after its name is gone
 
 
 def query(warehouse: Warehouse, sql: str) -> pa.Table:
@@ -150,6 +158,7 @@ def statements(warehouse: Warehouse) -> list[str]:
     return [
         *_history_statements(warehouse, releases),
         *(_gone_statement(one) for one in gone.values()),
+        *(_pinned_statement(one) for one in pins(warehouse)),
         *(f"CREATE OR REPLACE VIEW {identifier(name)} AS {body}" for name, body in views.items()),
         *_MACROS,
         *(statement for name in views for statement in _comments(warehouse, name, releases[-1])),
@@ -200,6 +209,14 @@ def _gone_statement(gone: Vacuumed) -> str:
     message = f"release {gone.release_id} was vacuumed on {gone.vacuumed_at:%Y-%m-%d}: its files are gone"
     columns = ", ".join(f"error({literal(message)})::VARCHAR AS {name}" for name in ("item_id", "sid"))
     return f"CREATE OR REPLACE VIEW history.{identifier('semantic_ids@' + gone.release_id)} AS SELECT {columns}"
+
+
+def _pinned_statement(pin: Pin) -> str:
+    """Return the view of a pin's `semantic_ids`: ``semantic_ids_at('prod')``."""
+    return (
+        f"CREATE OR REPLACE VIEW history.{identifier('semantic_ids@' + pin.name)} AS "
+        f"SELECT * FROM history.{identifier(f'semantic_ids@{pin.release_id}')}"
+    )
 
 
 def _released(warehouse: Warehouse, table: str, release: Release) -> str:
@@ -274,6 +291,24 @@ def _comments(warehouse: Warehouse, view: str, release: Release) -> Iterator[str
 def _stamp(warehouse: Warehouse) -> str:
     heads = [f"{table}@{warehouse.version(table)}" for table in ("releases", "pins", "vacuumed", "lifted_holds", *_WRITTEN_AFTER)]
     return " ".join([*heads, warehouse.url])
+
+
+def _opened(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection | None:
+    """Return a connection to the catalogue at `path`; None where it is missing, damaged, or does not show the warehouse as it is.
+
+    Losing the file loses nothing, so that a damaged one is written anew instead of being reported.
+    """
+    if not path.exists():
+        return None
+    try:
+        connection = _attach(warehouse, path)
+    except StorageError:
+        return None
+    with suppress(duckdb.Error):
+        if _stamp_in(connection) == _stamp(warehouse):
+            return connection
+    connection.close()
+    return None
 
 
 def _stamp_in(connection: duckdb.DuckDBPyConnection) -> str:
