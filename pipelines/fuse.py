@@ -186,7 +186,7 @@ def _num_embedded(embeddings: pl.LazyFrame | None, encoder_id: str) -> int:
 
 
 def _with_precision(ctx: RunContext) -> TextEncoderConfig:
-    """Return the recipe's text encoder with ``auto`` replaced by what this warehouse uses, measured once."""
+    """Return the recipe's text encoder with ``auto`` replaced by what this warehouse uses, chosen once."""
     config = ctx.recipe.encoders.text
     if config.precision != "auto":
         return config

@@ -1,13 +1,13 @@
-"""Which precision a text model should run in on this machine: measured once, recorded, then reused.
+"""Which precision a text model should run in on this machine: by what its processor can do, never by a clock.
 
-bfloat16 is three times as fast where the CPU has AMX, and slower than float32 where it does not. So both are timed on the same
-fixed texts, and the reduced precision wins only if it is clearly faster and its vectors point the same way. A warehouse resolves
-``auto`` once and keeps the result: a new measurement on another day must not change the encoder.
+bfloat16 is three times as fast where the CPU has AMX, and slower than float32 where it does not; on GPUs it is faster. A stopwatch
+said so too, but answered otherwise under load, and methods were then compared on different vectors. So the instruction set
+proposes a precision, and it is taken if its vectors of fixed texts point the same way as those of float32. The answer is the same
+each time on one kind of machine, stands in the encoder's id, and a warehouse keeps it.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from sidlake.encoders.text.model import Precision, TextModel
 
-__all__ = ["MIN_COSINE", "MIN_RATIO", "Calibration", "choose_precision", "measure_precision"]
+__all__ = ["MIN_COSINE", "Calibration", "choose_precision", "reduced_precision"]
 
-MIN_RATIO = 1.25
 MIN_COSINE = 0.9999
 _TOKENS_PER_BATCH = 512
-_TIMED_RUNS = 2
 
 # Product texts of several lengths and scripts. An empty text and one of unknown tokens alone are
 # left out: they say little, and bfloat16 keeps them to 0.99988 only (all-MiniLM-L6-v2).
@@ -37,7 +35,7 @@ _TEXTS = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """What was measured: the `precision` to use, `ratio` = float32 time / reduced time, and the smallest cosine between the two.
+    """The `precision` to use, the `candidate` that this device's instructions propose, and the smallest cosine between the two.
 
     `row_independent` says whether every fixed text kept all its bits when the order of the texts was reversed; it is about the
     chosen precision. False means that this machine's kernels break the promise of `fixed_batches`.
@@ -45,56 +43,43 @@ class Calibration:
 
     precision: Precision
     candidate: Precision
-    ratio: float
     min_cosine: float
     row_independent: bool
     device: str
 
 
-def choose_precision(candidate: Precision, *, ratio: float, min_cosine: float, on_cuda: bool) -> Precision:
-    """Return `candidate` if its vectors agree and, on the CPU, it is at least `MIN_RATIO` times as fast; else ``"float32"``.
+def reduced_precision(device: str) -> Precision:
+    """Return the precision that `device` multiplies matrices in faster than in float32, ``"float32"`` where there is none.
 
-    >>> choose_precision("bfloat16", ratio=3.0, min_cosine=0.99995, on_cuda=False)
-    'bfloat16'
-    >>> choose_precision("bfloat16", ratio=1.1, min_cosine=0.99995, on_cuda=False)
-    'float32'
+    On a CPU that is bfloat16 with AMX, and nothing without: AVX-512's bfloat16 is slower than float32 here.
     """
-    agrees = min_cosine >= MIN_COSINE
-    return candidate if agrees and (on_cuda or ratio >= MIN_RATIO) else "float32"
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
 
 
-def measure_precision(folder: Path, *, device: str, max_length: int | None) -> Calibration:
-    """Return the calibration of the model in `folder` on `device`; loads it twice, one after the other, and takes a few seconds.
+def choose_precision(folder: Path, *, device: str, max_length: int | None) -> Calibration:
+    """Return the calibration of the model in `folder` on `device`; deterministic. It loads the model, twice where two are compared.
 
-    The ratio is a wall-clock time and not deterministic; the vectors and so `min_cosine` are.
+    A reduced precision is refused where a vector's cosine with that of float32 is below `MIN_COSINE`, or where it depends on the
+    other rows.
     """
-    candidate: Precision = "bfloat16" if device != "cuda" or torch.cuda.is_bf16_supported() else "float16"
-    seconds, vectors, independent = _measure(TextModel.load(folder, device=device, max_length=max_length, precision="float32"))
-    seconds_low, vectors_low, independent_low = _measure(
-        TextModel.load(folder, device=device, max_length=max_length, precision=candidate)
-    )
-    cosine = np.sum(vectors * vectors_low, axis=1) / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(vectors_low, axis=1))
-    ratio, min_cosine = seconds / seconds_low, float(np.nan_to_num(cosine, nan=-1.0).min())
-    precision = choose_precision(candidate, ratio=ratio, min_cosine=min_cosine, on_cuda=device == "cuda")
-    if not independent_low:
-        precision = "float32"
-    return Calibration(
-        precision=precision,
-        candidate=candidate,
-        ratio=ratio,
-        min_cosine=min_cosine,
-        row_independent=independent if precision == "float32" else independent_low,
-        device=device,
-    )
+    candidate = reduced_precision(device)
+    vectors, independent = _vectors(TextModel.load(folder, device=device, max_length=max_length, precision="float32"))
+    chosen: Precision = "float32"
+    min_cosine = 1.0
+    if candidate != "float32":
+        low, independent_low = _vectors(TextModel.load(folder, device=device, max_length=max_length, precision=candidate))
+        cosine = np.sum(vectors * low, axis=1) / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(low, axis=1))
+        min_cosine = float(np.nan_to_num(cosine, nan=-1.0).min())
+        if min_cosine >= MIN_COSINE and independent_low:
+            chosen, independent = candidate, independent_low
+    return Calibration(precision=chosen, candidate=candidate, min_cosine=min_cosine, row_independent=independent, device=device)
 
 
-def _measure(model: TextModel) -> tuple[float, NDArray[np.float32], bool]:
-    """Return the best timed run in seconds, the vectors, and whether reversing the texts changed no bit."""
+def _vectors(model: TextModel) -> tuple[NDArray[np.float32], bool]:
+    """Return the vectors of the fixed texts, and whether reversing the texts changes no bit."""
     tokens = model.tokenise(_TEXTS)
-    reversed_vectors = model.vectors(tokens[::-1], tokens_per_batch=_TOKENS_PER_BATCH)  # also warms up
-    best, vectors = float("inf"), reversed_vectors
-    for _ in range(_TIMED_RUNS):
-        start = time.perf_counter()
-        vectors = model.vectors(tokens, tokens_per_batch=_TOKENS_PER_BATCH)
-        best = min(best, time.perf_counter() - start)
-    return best, vectors, bool(np.array_equal(vectors, reversed_vectors[::-1]))
+    reversed_vectors = model.vectors(tokens[::-1], tokens_per_batch=_TOKENS_PER_BATCH)
+    vectors = model.vectors(tokens, tokens_per_batch=_TOKENS_PER_BATCH)
+    return vectors, bool(np.array_equal(vectors, reversed_vectors[::-1]))

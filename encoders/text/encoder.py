@@ -63,13 +63,13 @@ class TextEncoderConfig:
 
 
 def calibrate(config: TextEncoderConfig) -> Calibration:
-    """Return the precision to use for `config`'s model here, with the figures behind it; takes a few seconds (two model loads).
+    """Return the precision to use for `config`'s model here, with what it was chosen by; takes seconds (up to two model loads).
 
     Record it once per warehouse and load with ``dataclasses.replace(config, precision=calibration.precision)``.
     """
-    from sidlake.encoders.text.calibration import measure_precision
+    from sidlake.encoders.text.calibration import choose_precision
 
-    return measure_precision(resolve_folder(config.model), device=_device(config), max_length=config.max_length)
+    return choose_precision(resolve_folder(config.model), device=_device(config), max_length=config.max_length)
 
 
 class TextEncoder:
