@@ -343,7 +343,7 @@ def _recipe(names: list[str], form: str, draw: random.Random) -> str:
         '{ unit = "s" }',
     ]
     kinds += ["{ html = true }", '{ zone = "Europe/London" }', '{ decimal = "," }', '{ format = "%Q%%" }']
-    types = {name(): draw.choice(kinds) for _ in range(draw.randrange(3))}
+    types = {_quoted(draw.choice(names[:4])): draw.choice(kinds) for _ in range(draw.choice([0, 0, 0, 1, 2]))}
     lines += ["types = { " + ", ".join(f"{column} = {kind}" for column, kind in types.items()) + " }"] if types else []
     for number in range(draw.choice([0, 0, 1, 2])):
         predicates = ['matches = "a"', 'not_matches = "^t"', "at_most = 0", "at_least = 10", 'accepted = ["a"]', "is_null = true"]

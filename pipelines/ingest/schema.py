@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sidlake.errors import ContractError
+from sidlake.errors import ContractError, RecipeError
 from sidlake.pipelines.ingest.source_rows import columns_of
 from sidlake.pipelines.recipe import Recipe
 
@@ -31,7 +31,16 @@ def check_columns(
     Raises:
         ContractError: a column that matters has another type than before, or is new where the source refuses new columns.
         SourceError: a file is missing or damaged.
+        RecipeError: `types` names a column that nothing reads, so that a misspelt name would change nothing in silence.
     """
+    for source, settings in recipe.sources.items():
+        unread = sorted(settings.types.keys() - columns_read(recipe, source))
+        if unread:
+            msg = (
+                f"source {source}: types names the column {unread[0]!r}, which the recipe does not read; it reads "
+                f"{sorted(columns_read(recipe, source))}: correct the name, or leave it out"
+            )
+            raise RecipeError(msg)
     known = {source: dict(inputs.get(source, {}).get("columns", {})) for source in recipe.sources}
     for source, named in files.items():
         for path in named.values():
