@@ -35,6 +35,39 @@ KEPT = {
             REFRESH,
         ],
     ),
+    # the new generation gave no SID to an item that it retired, so that its return looked like that of a new one, without events
+    "an item that a retrain retired comes back": (
+        "sales",
+        [RETRAIN, ("remove_items", {"pick": 8, "num": 7}), RETRAIN, ("return_item", {"pick": 0, "num": 1}), REFRESH],
+    ),
+    # the release before knew nothing of what had been rolled back: its SIDs were given to other items
+    "new items after a rollback": (
+        "list",
+        [
+            RETRAIN,
+            ("add_items", {"num": 2, "pick": 0}),
+            REFRESH,
+            ("rollback", {"pick": 0}),
+            ("lift", {}),
+            ("remove_items", {"pick": 11, "num": 2}),
+            ("add_items", {"num": 2, "pick": 0}),
+            REFRESH,
+        ],
+    ),
+    # duplicate events, a duplicate vector that stopped every later refresh, two SIDs of one item
+    "a second machine after a rollback": (
+        "sales",
+        [
+            RETRAIN,
+            ("add_items", {"num": 2, "pick": 1}),
+            REFRESH,
+            ("change_item", {"pick": 7}),
+            ("rollback", {"pick": 0}),
+            ("lift", {}),
+            ("second_writer", {"pick": 1, "order": 61515}),
+            REFRESH,
+        ],
+    ),
 }
 
 

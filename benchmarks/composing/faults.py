@@ -51,6 +51,7 @@ _WRITES: list[tuple[Any, str]] = [
     (Path, "replace"),
     (Path, "rename"),
     (Path, "unlink"),
+    (Path, "write_bytes"),
     (Path, "write_text"),
 ]
 

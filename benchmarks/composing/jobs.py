@@ -18,8 +18,8 @@ __all__ = ["Run", "crash", "die", "expect_death", "mourn", "partial", "refresh",
 
 
 JOBS = ("refresh", "refresh", "retrain")
-SELECTED = {"RecipeError", "EncoderError", "FitError", "NotFoundError", "GateFailed"}
-"""What a job may be refused with whose steps or recipe do not fit the generation in force."""
+SELECTED = {"StaleStepError", "NotFoundError", "EncoderError", "FitError", "GateFailed", "CapacityError", "ContractError"}
+"""What a run of some steps may be refused with: what they need is not there or not of today, and it was not they who made it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def run_job(state: Composition, run: Run, *, twin: bool = False) -> list[str]:
     other = _copied(state) if twin else None
     error, reached = _attempt(state.shop, run)
     state.pending = {"run_id": run.run_id, "job": run.job, "at": reached} if error else None
-    broken = _judge(state, run, error)
+    broken = _judge(state, run, error, reached)
     return broken + (_same_as(state, other, run, error) if other else [])
 
 
@@ -116,10 +116,12 @@ def _attempt(shop: Shop, run: Run) -> tuple[BaseException | None, str]:
     return None, reached
 
 
-def _judge(state: Composition, run: Run, error: BaseException | None) -> list[str]:
+def _judge(state: Composition, run: Run, error: BaseException | None, reached: str = "") -> list[str]:
     """Return what is wrong after a run: with what it published, or did not, or with how it failed."""
     titles, events = expected(state)
     allowed = _allowed(state, run, len(titles), bool(events))
+    if not run.whole and reached != "release":
+        allowed |= {"LawBroken"}  # a step without the one before it finds what does not fit, and says so
     num_before = len(state.book.releases)
     broken = adopt(state, run.job)
     after = state.book.current
@@ -153,11 +155,11 @@ def _allowed(state: Composition, run: Run, num_items: int, any_events: bool) -> 
     current, settings = state.book.current, state.settings
     allowed = set() if run.override and run.whole else {"GateFailed"}
     differs = current is not None and current.settings != settings.of_generation
-    if not run.whole or (run.job == "refresh" and (current is None or differs)):
-        allowed |= SELECTED
+    allowed |= {"RetrainNeeded"} if run.job == "refresh" and differs else set()
     allowed |= {"HoldError"} if state.held else set()
-    if not run.whole:
-        allowed |= {"CapacityError", "ContractError", "ReleaseConflict"}
+    allowed |= {"RunStateError"} if run.again else set()
+    allowed |= {"ReleaseConflict", "RetrainNeeded"} if run.again or run.steps is not None else set()
+    allowed |= SELECTED if not run.whole else set()
     if run.job == "retrain" or not run.whole:
         allowed |= {"FitError"} if num_items < max(settings.widths) else set()
         allowed |= {"EncoderError"} if "behaviour" in settings.fusion or num_items < 2 else set()
