@@ -77,7 +77,7 @@ SOURCES = [
     ("line that is not JSON", "SourceError", "damaged", ingesting(b'{"id": "a", "name": "x"}\n{"id": ', form="jsonl")),
     ("CSV that is not UTF-8", "SourceError", "line 2 is not utf-8", ingesting(b"id,name\na,\xff\xfe\xff\n", form="csv")),
     (
-        "CSV line with too many fields", "SourceError", "Expected 2 columns, got 4",
+        "CSV line with too many fields", "SourceError", "has 4 values, the header has 2",
         ingesting(b"id,name\na,x\nb,y,z,w\n", form="csv"),
     ),
     ("no such column", "SourceError", "no column 'name'", ingesting({"id": ["a"], "nam": ["x"]})),
