@@ -47,8 +47,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BEAUTY_DATA = (ROOT.parent / "shared" / "data" / "beauty", ROOT / "data" / "beauty")
 RECIPES = {"shop": ROOT / "recipes" / "online_retail.toml", "beauty": ROOT / "recipes" / "beauty.toml"}
 DECODERS = {
-    "shop": DecoderConfig(heads=("item",), d_model=128, num_layers=1, dropout=0.2, max_history=128, num_negatives=1024,
-                          batch_positions=4096, max_epochs=4, learning_rate=2e-3),
+    "shop": DecoderConfig(heads=("item",), d_model=128, num_layers=1, dropout=0.1, max_history=128, num_negatives=512,
+                          batch_positions=1024, max_epochs=4, learning_rate=2e-3),
     "beauty": DecoderConfig(num_negatives=1024, batch_positions=1024, max_epochs=25, patience=5),
 }  # fmt: skip
 """The settings of each catalogue's decoder; docs/log.md says what else was tried."""

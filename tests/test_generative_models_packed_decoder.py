@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,8 @@ def model(**changes: object) -> PackedDecoder:
 
 @torch.no_grad()
 def test_a_history_is_read_alike_alone_and_packed_with_others():
-    users, decoder = TIMELINES.test.take(slice(0, 20)), model()
+    decoder, whole = model(), TIMELINES.test.take(slice(0, 20))
+    users = dataclasses.replace(whole, ends_U=whole.starts_U + np.arange(20) % 5 + 1)  # several to a row of 16
     vectors = decoder.item_vectors()
     together = last_states(decoder, vectors, pack_histories(users, width=16))
     alone = [last_states(decoder, vectors, pack_histories(users.take(slice(n, n + 1)), width=16)) for n in range(20)]
@@ -67,7 +69,7 @@ def test_an_item_vector_is_the_sum_of_what_the_inputs_name(inputs):
     if "fused" in inputs:
         expected = expected + decoder.fused_NF @ decoder.fused.weight.T
     if "item" in inputs:
-        expected = expected + decoder.item.weight * decoder.known_N[:, None]
+        expected = expected + decoder.item.weight[decoder.lender_N] * decoder.known_N[decoder.lender_N, None]
     torch.testing.assert_close(decoder.item_vectors(), expected)
     torch.testing.assert_close(decoder.item_vectors(torch.tensor([3, 1])), expected[[3, 1]])
 
@@ -79,6 +81,18 @@ def test_an_item_that_training_does_not_know_has_no_vector_of_its_own():
     known = np.isin(np.arange(40), train.flat_items())
     assert facts.known_N.tolist() == known.tolist()
     assert (decoder.item_vectors().abs().sum(dim=1) > 0).tolist() == known.tolist()
+
+
+def test_an_item_that_training_does_not_know_borrows_from_the_known_one_nearest_by_fused_vector():
+    facts = ItemFacts.of(READER.catalogue, TIMELINES.train.take(slice(0, 1)), FUSED)
+    unit = FUSED / np.linalg.norm(FUSED, axis=1, keepdims=True)
+    known = facts.known_N.numpy()
+    nearest = np.where(known, np.arange(40), np.where(known, unit @ unit.T, -2.0).argmax(axis=1))
+    assert 0 < known.sum() < 40
+    assert facts.lenders().tolist() == nearest.tolist()
+    decoder = PackedDecoder(facts, SAMPLE.tiny_decoder(inputs=("fused", "item"), heads=("item",))).eval()
+    own = decoder.item_vectors() - decoder.fused_NF @ decoder.fused.weight.T
+    torch.testing.assert_close(own, decoder.item.weight[nearest], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.1])

@@ -18,6 +18,8 @@ from sidlake.generative.sequences import Histories
 
 __all__ = ["ItemFacts"]
 
+_BLOCK_ITEMS = 512
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemFacts:
@@ -37,10 +39,27 @@ class ItemFacts:
         known_N[torch.from_numpy(train.flat_items())] = True
         return cls(catalogue.space.widths, codes_NL, _unit_variance(fused_NF, catalogue.num_items), known_N)
 
+    def lenders(self) -> Tensor:
+        """Return for each item whose learned vector it has, (N,) int64: its own, or the nearest known item's for one not known.
+
+        Nearest is by the cosine of fused vectors; without these it is the item itself. Memory: 512 rows of cosines.
+        """
+        return _lenders(self.fused_NF, self.known_N)
+
     @property
     def num_items(self) -> int:
         """Return the number of items."""
         return len(self.codes_NL)
+
+
+def _lenders(fused_NF: Tensor, known_N: Tensor) -> Tensor:
+    lender_N = torch.arange(len(known_N), device=known_N.device)
+    if not fused_NF.shape[1] or not known_N.any():
+        return lender_N
+    known_K = known_N.nonzero().squeeze(1)
+    for new_B in torch.split((~known_N).nonzero().squeeze(1), _BLOCK_ITEMS):
+        lender_N[new_B] = known_K[(fused_NF[new_B] @ fused_NF[known_K].T).argmax(dim=1)]
+    return lender_N
 
 
 def _unit_variance(fused_NF: npt.NDArray[np.float32] | None, num_items: int) -> Tensor:

@@ -4,8 +4,9 @@ The body is `transformers`' GPT-2 without its vocabulary. An item's vector is a 
 through a projection behind a strong dropout, a learned vector of its own; which of them is configured. The same vectors are the
 inputs and, tied, the outputs (Press and Wolf, arXiv 1608.05859). The item as one position and codes for an item vector are RPG's
 (arXiv 2506.05781), the dense vector beside them LIGER's (2411.18814); with item vectors alone it is SASRec (1808.09781) with a
-softmax loss. A learned item vector is zero for items that training does not know, and dropped by whole items now and then, so that
-codes and fused vector learn to speak for a new item alone.
+softmax loss. An item that training does not know borrows the learned vector of the known one nearest by fused vector: without
+one it is shorter than all others and never recommended (Beauty: 0 of 138 against 7, docs/log.md). Learned vectors are dropped
+by whole items now and then, so that codes and fused vector learn to speak for an item alone.
 
 Heads are modules of their own: `item_head`, `depth_head`.
 
@@ -42,6 +43,7 @@ class PackedDecoder(nn.Module):
     codes_NL: Tensor
     fused_NF: Tensor
     known_N: Tensor
+    lender_N: Tensor
 
     def __init__(self, facts: ItemFacts, config: DecoderConfig) -> None:
         super().__init__()
@@ -49,6 +51,7 @@ class PackedDecoder(nn.Module):
         self.widths = facts.widths
         for name in ("codes_NL", "fused_NF", "known_N"):
             self.register_buffer(name, getattr(facts, name))
+        self.register_buffer("lender_N", facts.lenders(), persistent=False)
         width = config.d_model
         self.body = GPT2Model._from_config(_gpt2_config(config), attn_implementation=ATTENTION)
         replace_dropouts(self.body)
@@ -70,10 +73,11 @@ class PackedDecoder(nn.Module):
             fused_MF = self.fused_NF[rows]
             parts.append(self.fused(drop(fused_MF, self.config.fused_dropout) if self.training else fused_MF).float())
         if self.item is not None:
-            kept_M1 = self.known_N[rows].float()[:, None]
+            lender_M = self.lender_N[rows]
+            kept_M1 = self.known_N[lender_M].float()[:, None]
             if self.training and len(self.config.inputs) > 1:
                 kept_M1 = kept_M1 * (torch.rand_like(kept_M1) >= _ITEM_DROPOUT)
-            parts.append((self.item.weight if items_M is None else self.item(items_M)) * kept_M1)
+            parts.append(self.item(lender_M) * kept_M1)
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
     def states(self, items_MD: Tensor, items_RW: Tensor, segment_RW: Tensor, place_RW: Tensor) -> Tensor:
