@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidlake.errors import ArtifactError, FitError
 from sidlake.tokenizers.artifact import codebook_hash, load_codebook, save_codebook
 from sidlake.tokenizers.item_hash import item_hashes
-from sidlake.tokenizers.quantizers.additive import check_settings, code_means
+from sidlake.tokenizers.quantizers.additive import code_means
 from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.tokenizers.tokenizer import ItemFacts
 
@@ -105,7 +105,7 @@ def test_counts_are_the_codes_of_the_rows_fitted(kind):
 
 
 FIT_AND_PRINT = """
-from test_tokenizers_additive import KINDS, MODELS
+from test_tokenizers_quantizers_additive import KINDS, MODELS
 from sidlake.tokenizers.artifact import codebook_hash
 print(*[codebook_hash(MODELS[kind]) for kind in KINDS])
 """
@@ -124,7 +124,7 @@ def test_another_process_with_two_threads_fits_the_same_bits():
 LOAD_AND_PRINT = """
 import sys
 from hashlib import sha256
-from test_tokenizers_additive import KINDS, items
+from test_tokenizers_quantizers_additive import KINDS, items
 from sidlake.tokenizers.artifact import load_codebook
 x, facts = items(90, seed=5, start=200)
 for kind in KINDS:
@@ -202,18 +202,3 @@ def test_means_of_codes_are_exact_enough_and_leave_others_alone():
     means = code_means(x, codes, np.full((7, 3), 9, dtype=np.float32))
     assert np.allclose(means[:6], [x[codes == code].astype(np.float64).mean(axis=0) for code in range(6)], atol=1e-6)
     assert means[6].tolist() == [9, 9, 9]
-
-
-@pytest.mark.parametrize(
-    ("values", "word"),
-    [
-        (((), 0, 9, "cpu"), "widths"),
-        (((0,), 0, 9, "cpu"), "widths"),
-        (((4,), -1, 9, "cpu"), "seed"),
-        (((4,), 0, 3, "cpu"), "max_fit_rows"),
-        (((4,), 0, 9, "tpu"), "device"),
-    ],
-)
-def test_settings_out_of_range_are_refused(values, word):
-    with pytest.raises(ValueError, match=word):
-        check_settings(*values)

@@ -126,7 +126,7 @@ def test_the_artifact_gives_the_same_codes_in_another_process(tmp_path):
 
 @pytest.mark.parametrize("beam", [0, 65])
 def test_a_beam_out_of_range_is_named(beam):
-    with pytest.raises(ValueError, match=f"beam must be between 1 and 64, got {beam}"):
+    with pytest.raises(ValueError, match=f"beam must be a whole number in .1, 64., got {beam}"):
         BeamKMeansConfig(widths=(4,), beam=beam)
 
 

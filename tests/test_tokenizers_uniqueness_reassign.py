@@ -11,8 +11,8 @@ from sidlake.errors import CapacityError
 from sidlake.tokenizers.numeric.increments import Implicit
 from sidlake.tokenizers.numeric.nearest import squared_distances_f64
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
+from sidlake.tokenizers.uniqueness import reassign as collisions
 from sidlake.tokenizers.uniqueness.reassign import assign_unique
-from sidlake.tokenizers.uniqueness.strategies import reassign as collisions
 
 # Two levels on a line: prefixes at 0 and 100, leaves 0, 1, 3, 7 to the right of each.
 CENTROIDS = (np.array([[0.0], [100.0]], dtype=np.float32), np.array([[0.0], [1.0], [3.0], [7.0]], dtype=np.float32))

@@ -2,8 +2,10 @@
 
 The hash covers tensors and config alone, so the same codebooks have the same hash wherever and whenever they were saved; it is
 stored and checked on reading. A file appears whole or not at all: it is written beside its place, synced, then renamed. No
-pickle. Not
-stored: the device, which never changes a result.
+pickle.
+Kinds trained by gradient have bits that the device and the versions decide (`Tokenizer.made_with`): these are stored beside, not
+hashed, so that two machines that made the same codebooks agree on their name. Of the other kinds the device changes nothing and is
+not stored.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ def save_codebook(model: Tokenizer, path: Path | str) -> str:
     """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
     digest = codebook_hash(model)
     about = {"format": _FORMAT, "version": _VERSION, "kind": model.kind, "config": _fields(model), "sha256": digest}
+    if model.made_with:
+        about["made_with"] = dict(model.made_with)
     # One key, because safetensors writes several in an order that changes from call to call.
     _write_whole(Path(path), save(model.tensors(), metadata={_KEY: json.dumps(about, sort_keys=True)}))
     return digest
@@ -56,6 +60,7 @@ def load_codebook(path: Path | str, *, dim: int | None = None) -> Tokenizer:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is damaged: its tensors and its config do not belong together ({error}); restore it or fit again"
         raise ArtifactError(msg, path=str(path)) from error
+    model.made_with = {str(name): str(value) for name, value in about.get("made_with", {}).items()}
     if codebook_hash(model) != about.get("sha256"):
         msg = f"{path} is damaged: it hashes to {codebook_hash(model)}, not to {about.get('sha256')}; restore it or fit again"
         raise ArtifactError(msg, path=str(path))

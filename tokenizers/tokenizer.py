@@ -16,15 +16,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sidlake.errors import FitError
+from sidlake.tokenizers.fit_input import as_rows
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array, all_finite
 
-__all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows", "fit_rows", "frozen_values"]
+__all__ = ["ItemFacts", "Tokenizer", "TokenizerSettings", "checked_codes", "checked_rows", "frozen_values"]
 
 
 class TokenizerSettings(Protocol):
@@ -84,7 +86,10 @@ class Tokenizer(ABC):
         fit_needs: Names of the `ItemFacts` without which `fit` raises.
         encode_needs: Names of the `ItemFacts` without which `encode` raises.
         warm_starts: Whether `fit` starts from `ItemFacts.former_codes_NL` where they are given; other kinds ignore them.
+        farthest: How many times as far from the middle as most a row of the fit may lie; None where the kind copes with any.
         config_type: The class of `config`, a frozen dataclass.
+        made_with: What beside rows, config and seed decided the bits of the fit: empty for kinds whose bits nothing else decides;
+            for kinds trained by gradient the device and the versions. Stored in artifacts, no part of their hash.
     """
 
     kind: ClassVar[str]
@@ -92,9 +97,15 @@ class Tokenizer(ABC):
     fit_needs: ClassVar[frozenset[str]] = frozenset()
     encode_needs: frozenset[str] = frozenset()
     warm_starts: ClassVar[bool] = False
+    farthest: ClassVar[float | None] = None
     config_type: ClassVar[type[Any]]
+    made_with: Mapping[str, str] = MappingProxyType({})
 
     config: Any
+
+    def __repr__(self) -> str:
+        """Say the kind, the widths, the dimension and the settings."""
+        return f"<{type(self).__name__} of {self.dim} dimensions, widths {self.widths}, fitted as {self.config}>"
 
     @property
     @abstractmethod
@@ -160,7 +171,8 @@ class Tokenizer(ABC):
 
 def checked_rows(x_ND: npt.ArrayLike, dim: int) -> Float32Array:
     """Return the rows as contiguous float32; `ValueError` where their dimension is not `dim` or a value is not finite."""
-    x = np.ascontiguousarray(x_ND, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused below
+        x = np.ascontiguousarray(as_rows(x_ND), dtype=np.float32)
     if x.ndim != 2 or x.shape[1] != dim:
         msg = f"vectors must have shape [rows, {dim}], the tokenizer's dimension, got {x.shape}"
         raise ValueError(msg)
@@ -183,31 +195,6 @@ def checked_codes(codes_NL: npt.ArrayLike, widths: tuple[int, ...], depth: int |
         msg = f"codes lie in [{used.min()}, {used.max()}], the widths are {widths}"
         raise ValueError(msg)
     return used
-
-
-def fit_rows(x_ND: npt.ArrayLike, config: Any, kind: str) -> tuple[Float32Array, Int64Array]:  # noqa: ANN401  TokenizerSettings
-    """Return the rows to fit on and their numbers, ascending: all, or a seeded sample of ``config.max_fit_rows``.
-
-    Raises `FitError` for a wrong shape, fewer rows than codes of a level, NaN or infinity.
-    """
-    x = np.asarray(x_ND)
-    if x.ndim != 2 or x.shape[1] < 1:
-        msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
-        raise FitError(msg, kind=kind, shape=x.shape)
-    widest = max(config.widths)
-    if len(x) < widest:
-        msg = f"{widest} codes need at least {widest} rows, got {len(x)}: lower widths or let them follow the number of items"
-        raise FitError(msg, kind=kind, needed=widest, rows=len(x))
-    rows = np.arange(len(x))
-    if len(x) > config.max_fit_rows:
-        rows = np.sort(np.random.default_rng([config.seed, len(config.widths)]).choice(len(x), config.max_fit_rows, replace=False))
-    chosen = np.ascontiguousarray(x[rows], dtype=np.float32)
-    finite = np.isfinite(chosen).all(axis=1)
-    if not finite.all():
-        num_bad = int((~finite).sum())
-        msg = f"{num_bad} of {len(rows)} vectors hold NaN or infinity, the first is row {rows[~finite].min()}: remove them"
-        raise FitError(msg, kind=kind, rows=num_bad)
-    return chosen, rows
 
 
 def frozen_values(value: object) -> object:

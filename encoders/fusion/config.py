@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from operator import index
 from typing import Any, Literal, NamedTuple
 
 __all__ = ["BLOCK_KINDS", "PAIR_KINDS", "FuseConfig", "FusionConfig", "FusionKind", "ModalityWeight"]
@@ -26,6 +27,17 @@ class ModalityWeight(NamedTuple):
     modality: str
     weight: float
     dim: int
+
+
+def _whole(what: str, value: Any) -> int:  # noqa: ANN401  whatever the caller gave
+    """Return `value` as Python's int; `ValueError` for a bool or anything that is no whole number, also not 4.0."""
+    try:
+        number = index(value)  # its TypeError is the check
+    except TypeError:
+        raise ValueError(f"{what} must be a whole number, got {value!r}") from None
+    if isinstance(value, bool):
+        raise ValueError(f"{what} must be a whole number, got {value!r}")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +81,10 @@ class FuseConfig:
             if field.name not in own and getattr(self, field.name) != field.default:
                 owners = ", ".join(kind for kind, settings in _SETTINGS.items() if field.name in settings)
                 raise ValueError(f"fuse.{field.name} is no setting of kind {self.kind!r}; it belongs to {owners}")
+        for name in ("dim", "num_steps", "batch_size", "hidden", "num_epochs", "num_neighbours", "seed"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _whole(f"fuse.{name}", value))
         for name in ("dim", "num_steps", "batch_size", "learning_rate", "temperature", "hidden", "num_epochs", "num_neighbours"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -104,7 +120,9 @@ class FusionConfig:
     fuse: FuseConfig = FuseConfig()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(ModalityWeight(*entry) for entry in self.weights))
+        entries = tuple(ModalityWeight(*entry) for entry in self.weights)
+        whole = tuple(entry._replace(dim=_whole(f"the dim of {entry.modality!r}", entry.dim)) for entry in entries)
+        object.__setattr__(self, "weights", whole)
         names = [entry.modality for entry in self.blocks]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"weights must name each modality once and at least one, got {names}")

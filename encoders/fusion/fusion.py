@@ -43,6 +43,7 @@ from threadpoolctl import threadpool_limits
 
 from sidlake.encoders.fusion.config import BLOCK_KINDS, PAIR_KINDS, FuseConfig, FusionConfig, ModalityWeight
 from sidlake.encoders.fusion.fit import fit_tensors
+from sidlake.encoders.fusion.fit_input import check_near, check_pairs
 from sidlake.encoders.fusion.network import Network, apply_network, shapley_shares, unit_rows
 from sidlake.errors import ArtifactError, EncoderError
 
@@ -61,12 +62,14 @@ class Fusion:
         config: what was asked for.
         dim: of the fused rows.
         fusion_id: names the config, the tensors and what the fit says of its pairs.
+        made_with: for kinds trained by gradient the versions that decided the bits of the fit; else empty. No part of `fusion_id`.
         about: for kinds that learn from pairs how many ``pairs`` there were, and the ``window`` of their events; else empty.
     """
 
     def __init__(self, config: FusionConfig, tensors: dict[str, NDArray[np.float64]], about: dict[str, Any] | None = None) -> None:
         self.config = config
         self.about = about or {}
+        self.made_with: dict[str, str] = {}
         self._tensors = tensors
         self._spans = _spans(config, tensors)
         self._network: Network = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
@@ -93,11 +96,15 @@ class Fusion:
         block of 4,096 rows; for kinds that learn from pairs 4 bytes per row and dimension of all modalities, and 48 bytes per pair.
 
         Raises:
-            EncoderError: a present vector is not finite, a block keeps more dims than its vectors have, no two rows differ, no
-                items have the modalities that ``cca`` and ``align`` relate, or ``contrastive`` has no pairs.
-            ValueError: a modality or its mask is missing, or shapes do not match.
+            EncoderError: a present vector is not finite or lies too far from the others (`check_near`), a block keeps more dims
+                than its vectors have, no two rows differ, no items have the modalities that ``cca`` and ``align`` relate, or
+                ``contrastive`` has no pairs.
+            ValueError: a modality or its mask is missing, shapes do not match, or pairs name rows that are not there.
         """
         _check_inputs(vectors, present, config)
+        check_near(vectors, present, config)
+        if pairs_P2 is not None:
+            check_pairs(pairs_P2, gaps_P, _num_rows(present))
         with threadpool_limits(limits=1, user_api="blas"):
             tensors = fit_tensors(vectors, present, config, pairs_P2, gaps_P)
         if config.fuse.unit and config.fuse.kind != "neighbours":
@@ -108,7 +115,12 @@ class Fusion:
         about: dict[str, Any] = {}
         if config.fuse.kind in PAIR_KINDS and pairs_P2 is not None:
             about = {"pairs": len(pairs_P2), "window": list(pairs_window) if pairs_window else None}
-        return cls(config, tensors, about)
+        fusion = cls(config, tensors, about)
+        if config.fuse.kind in PAIR_KINDS:
+            from sidlake.encoders.fusion.made_with import made_with  # torch is loaded by who trains, not by who fuses
+
+            fusion.made_with = made_with()
+        return fusion
 
     def transform(self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.float32]:
         """Return the fused rows, float32 [N, D]; each depends on its own vectors alone, bit for bit.
@@ -202,7 +214,8 @@ class Fusion:
     def save(self, path: Path) -> None:
         """Write one safetensors file whose header carries the config and the hash; it appears whole or not at all."""
         said = {"format": _FORMAT, "config": self.config.described(), "fusion_id": self.fusion_id}
-        header = json.dumps(said | ({"about": self.about} if self.about else {}), sort_keys=True)
+        more = {"about": self.about, "made_with": self.made_with}
+        header = json.dumps(said | {name: value for name, value in more.items() if value}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -238,7 +251,9 @@ class Fusion:
             raise ArtifactError(f"{path} is not a readable fusion: {type(error).__name__}: {error}. Fit it again.") from error
         if stored != found:
             raise ArtifactError(f"{path} is damaged or of another format: it says {stored}, its content is {found}.")
-        return cls(config, tensors, about)
+        fusion = cls(config, tensors, about)
+        fusion.made_with = {str(name): str(value) for name, value in header.get("made_with", {}).items()}
+        return fusion
 
     def _blocks(
         self, vectors: Mapping[str, Floats], present: Mapping[str, NDArray[np.bool_]]

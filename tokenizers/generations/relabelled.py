@@ -16,8 +16,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.fit_input import check_config
 from sidlake.tokenizers.generations.wrapper import Wrapper, fitted_inner, loaded_inner, named
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array
+from sidlake.tokenizers.settings import check_settings
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes
 from sidlake.tokenizers.uniqueness.append_digit import AppendDigit
 
@@ -33,6 +35,9 @@ class RelabelledConfig:
     inner: str
     fields: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 class Relabelled(Wrapper):
@@ -64,6 +69,7 @@ class Relabelled(Wrapper):
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: RelabelledConfig, *, facts: ItemFacts | None = None) -> Self:
         """Return the fitted inner tokenizer, every code called by its own name."""
+        check_config(cls, config)
         inner = fitted_inner(x_ND, config, facts)
         return cls(inner, [np.arange(width) for width in inner.widths], config)
 

@@ -43,6 +43,7 @@ class Wrapper(Tokenizer):
         self.config = config
         self.ordered = inner.ordered  # the instance's own: the inner tokenizer decides
         self.encode_needs = inner.encode_needs
+        self.made_with = inner.made_with
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -20,10 +20,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from sidlake.errors import FitError
+from sidlake.tokenizers.fit_input import check_facts, check_fit, fit_rows, pairs_among
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array
-from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, check_settings, code_means
-from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, code_means
+from sidlake.tokenizers.settings import check_settings
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["Hashes", "IndexConfig", "ItemIndex", "hashed_codes"]
 
@@ -49,7 +50,7 @@ class IndexConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_settings(self.widths, self.seed, self.max_fit_rows, self.device)
+        check_settings(self)
 
 
 class ItemIndex(AdditiveTokenizer):
@@ -59,6 +60,7 @@ class ItemIndex(AdditiveTokenizer):
         learned: What the rule took from the fit's items, by name.
     """
 
+    farthest = 20.0  # codes are by rule, but a far row decides the mean of its codes, and so what they say of all others
     encode_needs = frozenset({"item_hashes_N"})
     fit_needs = frozenset({"item_hashes_N"})
     config_type: ClassVar[type[Any]] = IndexConfig
@@ -79,8 +81,10 @@ class ItemIndex(AdditiveTokenizer):
 
         `FitError` for NaN, infinity, a wrong shape, fewer rows than codes of a level, or facts that are missing.
         """
-        chosen_ND, rows = fit_rows(x_ND, config, cls.kind)
-        known = _known(facts, cls.fit_needs, cls.kind, len(np.asarray(x_ND)))
+        num_rows = len(check_fit(x_ND, config, cls))
+        known = check_facts(facts, cls.fit_needs, cls.kind, num_rows)
+        pairs_P2 = known.pairs_P2 if "pairs_P2" in cls.fit_needs else None
+        chosen_ND, rows = fit_rows(x_ND, config, cls, pairs_P2=pairs_P2)
         assert known.item_hashes_N is not None
         by_hash = np.argsort(known.item_hashes_N[rows], kind="stable")
         x, hashes_N, known = (
@@ -109,7 +113,7 @@ class ItemIndex(AdditiveTokenizer):
         `ValueError` for a wrong dimension or a value that is not finite, `FitError` for facts that are missing.
         """
         x = checked_rows(x_ND, self.dim)
-        known = _known(facts, self.encode_needs, self.kind, len(x))
+        known = check_facts(facts, self.encode_needs, self.kind, len(x))
         assert known.item_hashes_N is not None
         codes = self._codes(x, known.item_hashes_N, known)
         return codes, self._norms(x, codes)
@@ -158,35 +162,11 @@ def hashed_codes(hashes_N: Hashes, width: int, *, seed: int, level: int) -> Int3
     return ((mixed >> np.uint64(32)) * np.uint64(width) >> np.uint64(32)).astype(np.int32)
 
 
-def _known(facts: ItemFacts | None, needs: frozenset[str], kind: str, num_rows: int) -> ItemFacts:
-    """Return `facts`, which hold what `kind` needs of each row."""
-    if facts is None:
-        msg = f"tokenizer {kind} needs {', '.join(sorted(needs))} of the items: pass facts"
-        raise FitError(msg, kind=kind, missing=sorted(needs))
-    facts.require(needs, kind)
-    for name in ("item_hashes_N", "first_seen_N", "categories_N"):
-        values = getattr(facts, name)
-        if values is not None and len(values) != num_rows:
-            msg = f"{num_rows} vectors, but {name} of {len(values)} items"
-            raise ValueError(msg)
-    pairs_P2 = facts.pairs_P2
-    if pairs_P2 is not None and (pairs_P2.ndim != 2 or pairs_P2.shape[1] != 2):
-        msg = f"pairs must have shape [pairs, 2], got {pairs_P2.shape}"
-        raise ValueError(msg)
-    if pairs_P2 is not None and pairs_P2.size and (pairs_P2.min() < 0 or pairs_P2.max() >= num_rows):
-        msg = f"pairs name rows {pairs_P2.min()} to {pairs_P2.max()}, but there are {num_rows}"
-        raise ValueError(msg)
-    return facts
-
-
 def _of_rows(facts: ItemFacts, rows: Int64Array, num_rows: int) -> ItemFacts:
     """Return the facts of these rows of all, in their order; pairs name them anew, and are gone where they name others."""
     pairs_P2 = facts.pairs_P2
     if pairs_P2 is not None:
-        place_N = np.full(num_rows, -1)
-        place_N[rows] = np.arange(len(rows))
-        pairs_P2 = place_N[pairs_P2]
-        pairs_P2 = pairs_P2[(pairs_P2 >= 0).all(axis=1)]
+        pairs_P2 = pairs_among(pairs_P2, rows, num_rows)
     return replace(
         facts,
         item_hashes_N=None if facts.item_hashes_N is None else facts.item_hashes_N[rows],

@@ -25,7 +25,7 @@ from sidlake.tokenizers.numeric.nearest import (
 )
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
-__all__ = ["AdditiveTokenizer", "check_settings", "code_means"]
+__all__ = ["AdditiveTokenizer", "code_means"]
 
 _ENCODE_ROWS = 16_384
 
@@ -147,19 +147,3 @@ def code_means(x_ND: Float32Array, codes_N: Int32Array, otherwise_KD: Float32Arr
     counts = np.bincount(codes_N, minlength=num_codes)[:, None]
     means: Float32Array = np.where(counts > 0, sums / np.maximum(counts, 1), otherwise_KD).astype(np.float32)
     return means
-
-
-def check_settings(widths: tuple[int, ...], seed: int, max_fit_rows: int, device: str) -> None:
-    """Raise `ValueError` for a value out of range of the settings that every tokenizer has."""
-    if not widths or len(widths) > 26 or not all(1 <= width <= 2**20 for width in widths):
-        msg = f"widths must be 1 to 26 numbers in [1, 1048576], one per level, got {widths}"
-        raise ValueError(msg)
-    if seed < 0:
-        msg = f"seed must be >= 0, got {seed}"
-        raise ValueError(msg)
-    if max_fit_rows < max(widths):
-        msg = f"max_fit_rows must be >= the widest level ({max(widths)}), got {max_fit_rows}"
-        raise ValueError(msg)
-    if device != "cpu" and not device.startswith("cuda"):
-        msg = f"device must be cpu or cuda[:n], got {device!r}"
-        raise ValueError(msg)

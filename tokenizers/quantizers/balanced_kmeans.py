@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.fit_input import fit_rows
 from sidlake.tokenizers.numeric.balanced_prices import annealed_prices, balanced_prices, equal_sizes, margin, stepped_prices
 from sidlake.tokenizers.numeric.exact_product import exact_product
 from sidlake.tokenizers.numeric.kmeans import fit_kmeans
@@ -37,8 +38,9 @@ from sidlake.tokenizers.numeric.nearest import (
     NearestIndex,
     squared_distances_f64,
 )
-from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, check_settings, code_means
-from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, code_means
+from sidlake.tokenizers.settings import check_settings
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["BalancedKMeans", "BalancedKMeansConfig"]
 
@@ -68,10 +70,9 @@ class BalancedKMeansConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_settings(self.widths, self.seed, self.max_fit_rows, self.device)
-        if self.max_iterations < 1 or self.exact_rows < max(self.widths):
-            widest = max(self.widths)
-            msg = f"max_iterations must be >= 1 and exact_rows >= {widest}, got {self.max_iterations} and {self.exact_rows}"
+        check_settings(self)
+        if self.exact_rows < max(self.widths):
+            msg = f"exact_rows must be >= the widest level ({max(self.widths)}), got {self.exact_rows}"
             raise ValueError(msg)
 
 
@@ -83,6 +84,7 @@ class BalancedKMeans(AdditiveTokenizer):
     """
 
     kind = "balanced_kmeans"
+    farthest = 20.0  # every code takes its share of rows, so a far row's code takes others with it: at 28 three times the error
     config_type = BalancedKMeansConfig
 
     def __init__(
@@ -104,13 +106,16 @@ class BalancedKMeans(AdditiveTokenizer):
 
         The same rows, order and config give the same bits on any device and number of threads.
         """
-        residual, _ = fit_rows(x_ND, config, cls.kind)
+        rows_ND, _ = fit_rows(x_ND, config, cls)
+        # To and from a scale near 1 by powers of two, which changes no bit: squares of 1e-30 are no float32.
+        exponent = int(np.frexp(np.abs(rows_ND).max())[1])
+        residual = np.ldexp(rows_ND, -exponent)
         centroids, counts, offsets = [], [], []
         for level, width in enumerate(config.widths):
             centroids_KD, prices_K = _fit_level(residual, width, np.random.default_rng([config.seed, level]), config)
             codes_N = _Priced(residual, centroids_KD, config.device)(prices_K)
-            centroids.append(centroids_KD)
-            offsets.append(_offsets(prices_K))
+            centroids.append(np.ldexp(centroids_KD, exponent))
+            offsets.append(np.ldexp(_offsets(prices_K), exponent))
             counts.append(np.bincount(codes_N, minlength=width))
             residual = residual - centroids_KD[codes_N]
         return cls(centroids, counts, offsets, config)

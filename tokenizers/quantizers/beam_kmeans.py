@@ -34,12 +34,6 @@ class BeamKMeansConfig(ResidualKMeansConfig):
 
     beam: int = 5
 
-    def __post_init__(self) -> None:
-        ResidualKMeansConfig.__post_init__(self)  # not super(): a dataclass with slots is a copy of its class
-        if not 1 <= self.beam <= 64:
-            msg = f"beam must be between 1 and 64, got {self.beam}"
-            raise ValueError(msg)
-
 
 class BeamKMeans(ResidualKMeans):
     """Residual k-means codebooks, searched with a beam."""

@@ -31,27 +31,21 @@ _FIRST_SCALE = 1 / 0.07
 
 
 class ContrastiveRQVAE(RQVAE):
-    """A fitted tokenizer; `own` holds ``pairs``, JSON bytes that say how many pairs there were and of which time."""
+    """A fitted tokenizer; `own` holds ``pairs``, JSON bytes that say how many it learned from, and of which time they are."""
 
     kind = "contrastive_rq_vae"
     fit_needs = frozenset({"pairs_P2"})
 
     @classmethod
-    def _losses(cls, config: Any, facts: ItemFacts | None, rows: npt.NDArray[np.int64]) -> MoreLosses:  # noqa: ANN401
-        assert facts is not None
+    def _losses(cls, config: Any, facts: ItemFacts, rows: npt.NDArray[np.int64]) -> MoreLosses:  # noqa: ANN401
         assert facts.pairs_P2 is not None
-        position = np.full(int(max(rows.max(), facts.pairs_P2.max(initial=0))) + 1, -1)
-        position[rows] = np.arange(len(rows))
-        pairs_P2 = position[facts.pairs_P2]
-        pairs_P2 = pairs_P2[(pairs_P2 >= 0).all(axis=1)]
-        if not len(pairs_P2):
+        if not len(facts.pairs_P2):
             msg = f"{cls.kind} learns from items bought together, and there is no such pair among the {len(rows)} rows of the fit"
-            raise FitError(msg, kind=cls.kind, pairs=len(facts.pairs_P2))
-        return _PairLoss(pairs_P2)
+            raise FitError(msg, kind=cls.kind, pairs=0)
+        return _PairLoss(facts.pairs_P2)
 
     @classmethod
-    def _provenance(cls, facts: ItemFacts | None) -> dict[str, npt.NDArray[Any]]:
-        assert facts is not None
+    def _provenance(cls, facts: ItemFacts) -> dict[str, npt.NDArray[Any]]:
         assert facts.pairs_P2 is not None
         about = json.dumps({"pairs": len(facts.pairs_P2), "window": facts.pairs_window})
         return {"pairs": np.frombuffer(about.encode(), dtype=np.uint8).copy()}

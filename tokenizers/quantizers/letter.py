@@ -48,8 +48,7 @@ class Letter(RQVAE):
     fit_needs = frozenset({"collaborative_NC"})
 
     @classmethod
-    def _losses(cls, config: Any, facts: ItemFacts | None, rows: npt.NDArray[np.int64]) -> MoreLosses:  # noqa: ANN401
-        assert facts is not None
+    def _losses(cls, config: Any, facts: ItemFacts, rows: npt.NDArray[np.int64]) -> MoreLosses:  # noqa: ANN401
         assert facts.collaborative_NC is not None
         return _LetterLoss(np.ascontiguousarray(facts.collaborative_NC[rows], dtype=np.float32), config)
 

@@ -76,7 +76,8 @@ class Standardiser:
             return cls(np.zeros(x_ND.shape[1], np.float32), 1.0)
         mean_D = x_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
         variance = float(np.square(x_ND - mean_D, dtype=np.float64).mean())
-        return cls(mean_D, float(np.float32(np.sqrt(variance))) or 1.0)
+        # Rows that are all the same need some scale, so small that what a decoder gets wrong is rounding noise beside them.
+        return cls(mean_D, float(np.float32(np.sqrt(variance))) or max(float(np.abs(mean_D).max()) * 2.0**-22, 1e-40))
 
     def forth(self, x_ND: Float32Array) -> Float32Array:
         """Return the standardised rows."""

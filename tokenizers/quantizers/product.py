@@ -25,11 +25,13 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from sidlake.errors import FitError
+from sidlake.tokenizers.fit_input import fit_rows
 from sidlake.tokenizers.numeric.exact_product import exact_product
 from sidlake.tokenizers.numeric.kmeans import fit_kmeans
 from sidlake.tokenizers.numeric.nearest import Float32Array, Int32Array, Int64Array, nearest_codes, paired_squared_distances
-from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, check_settings, code_means
-from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, code_means
+from sidlake.tokenizers.settings import check_settings
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["OptimizedProduct", "OptimizedProductConfig", "Product", "ProductConfig"]
 
@@ -59,10 +61,7 @@ class ProductConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_settings(self.widths, self.seed, self.max_fit_rows, self.device)
-        if self.max_iterations < 1 or not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            msg = f"max_iterations must be >= 1 and tolerance finite and >= 0, got {self.max_iterations} and {self.tolerance}"
-            raise ValueError(msg)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +73,6 @@ class OptimizedProductConfig(ProductConfig):
     """
 
     rotations: int = 16
-
-    def __post_init__(self) -> None:
-        ProductConfig.__post_init__(self)  # super() fails in slotted dataclasses: they are made twice
-        if self.rotations < 0:
-            msg = f"rotations must be >= 0, got {self.rotations}"
-            raise ValueError(msg)
 
 
 class Product(AdditiveTokenizer):
@@ -100,7 +93,7 @@ class Product(AdditiveTokenizer):
 
         The same rows, order and config give the same bits on any device and number of threads.
         """
-        rows_ND, _ = fit_rows(x_ND, config, cls.kind)
+        rows_ND, _ = fit_rows(x_ND, config, cls)
         return cls(*_fit_blocks(rows_ND, _blocks(rows_ND.shape[1], config), config), config)
 
     def increments(self, prefix: Sequence[int]) -> Float32Array:
@@ -151,8 +144,8 @@ class OptimizedProduct(Product):
 
         The rotation is learned from at most 256 rows per code of the widest level, evenly spaced; LAPACK runs on one thread.
         """
+        rows_ND, _ = fit_rows(x_ND, config, cls)
         assert isinstance(config, OptimizedProductConfig)
-        rows_ND, _ = fit_rows(x_ND, config, cls.kind)
         blocks = _blocks(rows_ND.shape[1], config)
         num_few = min(len(rows_ND), _ROTATION_ROWS_PER_CODE * max(config.widths))
         rotation_DD = _fit_rotation(rows_ND[np.arange(num_few) * len(rows_ND) // num_few], blocks, config)

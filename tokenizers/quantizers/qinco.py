@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.fit_input import check_trained, fit_rows
 from sidlake.tokenizers.numeric.exact_product import exact_product
 from sidlake.tokenizers.numeric.nearest import (
     Float32Array,
@@ -32,7 +33,8 @@ from sidlake.tokenizers.numeric.nearest import (
 )
 from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
-from sidlake.tokenizers.tokenizer import ItemFacts, checked_codes, checked_rows, fit_rows
+from sidlake.tokenizers.settings import check_settings
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_codes, checked_rows
 
 if TYPE_CHECKING:
     import torch
@@ -68,18 +70,14 @@ class QINCoConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.latent_dim, self.hidden_dim, self.num_blocks, self.candidates, self.batch_size, *self.widths) < 1:
-            msg = f"sizes must be >= 1, got {self}"
-            raise ValueError(msg)
-        if self.num_steps < 0:
-            msg = f"num_steps must be >= 0, got {self.num_steps}"
-            raise ValueError(msg)
+        check_settings(self, num_steps=0)
 
 
 class QINCo(AdditiveTokenizer):
     """A fitted QINCo: base codebooks as `centroids`, per level from the second on a network, and the principal components."""
 
     kind = "qinco"
+    farthest = 1000.0  # one number scales all rows
     config_type = QINCoConfig
 
     def __init__(
@@ -106,18 +104,23 @@ class QINCo(AdditiveTokenizer):
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: QINCoConfig, *, facts: ItemFacts | None = None) -> Self:
         """Return a trained tokenizer; deterministic on a CPU. Errors of every tokenizer's fit."""
-        x, _ = fit_rows(x_ND, config, cls.kind)
+        from sidlake.tokenizers.quantizers.training import made_with
+
+        x, _ = fit_rows(x_ND, config, cls)
         mean_D = x.mean(axis=0, dtype=np.float64).astype(np.float32)
         axes_DE = _principal_axes(x - mean_D, min(config.latent_dim, x.shape[1]))
         z_NE = exact_product(x - mean_D, axes_DE).astype(np.float32)
         start = ResidualKMeansConfig(widths=config.widths, seed=config.seed, max_fit_rows=max(len(x), *config.widths))
         first = ResidualKMeans.fit(z_NE, start)
         centroids, networks = _train(z_NE, list(first.centroids), config)
+        check_trained(cls.kind, *centroids, *networks.values())
         own = {"mean": mean_D, "axes": axes_DE} | networks
         zeros = [np.zeros(width, np.int64) for width in config.widths]
         codes_NL = cls(centroids, zeros, config, own).encode(x)
         counts = [np.bincount(codes_NL[:, level], minlength=width) for level, width in enumerate(config.widths)]
-        return cls(centroids, counts, config, own)
+        model = cls(centroids, counts, config, own)
+        model.made_with = made_with(config.device)
+        return model
 
     def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
         """Return z_NE, the rows' principal components, float32."""

@@ -14,7 +14,6 @@ Shape suffixes: N rows, D dimensions, L levels, K codes of a level.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,10 +21,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sidlake.errors import FitError
+from sidlake.tokenizers.fit_input import as_rows, check_fit, check_values
 from sidlake.tokenizers.numeric.kmeans import fit_kmeans, sums_by_code
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array
 from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
+from sidlake.tokenizers.settings import check_settings
 from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
@@ -55,21 +55,7 @@ class ResidualKMeansConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if not self.widths or len(self.widths) > 26 or not all(1 <= width <= 2**20 for width in self.widths):
-            msg = f"widths must be 1 to 26 numbers in [1, 1048576], one per level, got {self.widths}"
-            raise ValueError(msg)
-        if self.seed < 0 or self.max_iterations < 1:
-            msg = f"seed must be >= 0 and max_iterations >= 1, got {self.seed} and {self.max_iterations}"
-            raise ValueError(msg)
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            msg = f"tolerance must be finite and >= 0, got {self.tolerance}"
-            raise ValueError(msg)
-        if self.max_fit_rows < max(self.widths):
-            msg = f"max_fit_rows must be >= the widest level ({max(self.widths)}), got {self.max_fit_rows}"
-            raise ValueError(msg)
-        if self.device != "cpu" and not self.device.startswith("cuda"):
-            msg = f"device must be cpu or cuda[:n], got {self.device!r}"
-            raise ValueError(msg)
+        check_settings(self)
 
 
 def default_widths(num_items: int) -> tuple[int, int, int]:
@@ -118,8 +104,8 @@ class ResidualKMeans(AdditiveTokenizer):
         With ``facts.former_codes_NL`` the levels start from them; a level in which no row has a former code starts cold.
         Memory: 6 bytes per value of the rows fitted, at most `max_fit_rows` of them, and 250 MB for the start.
         """
-        residual, order = _fit_rows(x_ND, config, order_N)
-        former_NL = _former_codes(facts, len(np.asarray(x_ND)), len(config.widths))
+        residual, order = _fit_rows(x_ND, config, order_N, cls)
+        former_NL = _former_codes(facts, len(as_rows(x_ND)), len(config.widths))
         centroids, counts = [], []
         for level, width in enumerate(config.widths):
             fitted = fit_kmeans(
@@ -177,17 +163,10 @@ def _warm_start(x_ND: Float32Array, former_N: Int32Array, width: int) -> Float32
 
 
 def _fit_rows(
-    x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None
+    x_ND: npt.ArrayLike, config: ResidualKMeansConfig, order_N: npt.ArrayLike | None, kind: type[ResidualKMeans]
 ) -> tuple[Float32Array, npt.NDArray[np.integer[Any]]]:
     """Return a copy of the rows to fit on, in the stated order, checked, and their numbers in that order."""
-    x = np.asarray(x_ND)
-    if x.ndim != 2 or x.shape[1] < 1:
-        msg = f"vectors must have shape [rows, dimensions], got {x.shape}"
-        raise FitError(msg, shape=x.shape)
-    widest = max(config.widths)
-    if len(x) < widest:
-        msg = f"{widest} codes need at least {widest} rows, got {len(x)}: lower widths or let them follow the number of items"
-        raise FitError(msg, needed=widest, rows=len(x))
+    x = check_fit(x_ND, config, kind)
     order = np.arange(len(x)) if order_N is None else np.asarray(order_N)
     if order.shape != (len(x),) or not np.array_equal(np.sort(order), np.arange(len(x))):
         msg = f"order must be a permutation of the {len(x)} rows, got shape {order.shape}"
@@ -196,9 +175,5 @@ def _fit_rows(
         sample = np.random.default_rng([config.seed, len(config.widths)]).choice(len(x), size=config.max_fit_rows, replace=False)
         order = order[np.sort(sample)]
     rows = np.ascontiguousarray(x[order], dtype=np.float32)
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        num_bad = int((~finite).sum())
-        msg = f"{num_bad} of {len(rows)} vectors hold NaN or infinity, the first is row {order[~finite].min()}: remove them"
-        raise FitError(msg, rows=num_bad)
+    check_values(rows, order, kind)
     return rows, order

@@ -12,17 +12,19 @@ Shape suffixes: N rows, D input dimensions, E latent dimensions, L levels, K cod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.fit_input import check_facts, check_fit, check_trained, fit_rows, pairs_among
 from sidlake.tokenizers.numeric.nearest import Float32Array, nearest_codes, paired_squared_distances
 from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
 from sidlake.tokenizers.quantizers.mlp import MLP, Standardiser
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
-from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows, fit_rows
+from sidlake.tokenizers.settings import check_settings
+from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 if TYPE_CHECKING:
     import torch
@@ -67,15 +69,14 @@ class RQVAEConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, self.batch_size, self.latent_dim, *self.hidden, *self.widths) < 1 or not 0 <= self.warm_start < 1:
-            msg = f"num_steps, batch_size, latent_dim, hidden and widths must be >= 1, warm_start in [0, 1), got {self}"
-            raise ValueError(msg)
+        check_settings(self)
 
 
 class RQVAE(AdditiveTokenizer):
     """A fitted RQ-VAE: `latents` is the encoder, `decode` the decoder of the sum of centroids."""
 
     kind = "rq_vae"
+    farthest = 50.0  # one number scales all rows, and errors count squared: at 300 the others' codes are lost
     config_type = RQVAEConfig
 
     def __init__(
@@ -101,26 +102,33 @@ class RQVAE(AdditiveTokenizer):
 
         `FitError` as every tokenizer, and where a fact is missing that the kind learns from.
         """
-        (facts or ItemFacts()).require(cls.fit_needs, cls.kind)
-        x, rows = fit_rows(x_ND, config, cls.kind)
+        num_rows = len(check_fit(x_ND, config, cls))
+        known = check_facts(facts or ItemFacts(), cls.fit_needs, cls.kind, num_rows) if cls.fit_needs else ItemFacts()
+        pairs_P2 = known.pairs_P2 if "pairs_P2" in cls.fit_needs else None
+        x, rows = fit_rows(x_ND, config, cls, pairs_P2=pairs_P2)
+        if pairs_P2 is not None:
+            known = replace(known, pairs_P2=pairs_among(pairs_P2, rows, num_rows))
         standardiser = Standardiser.fit(x, on=config.standardise)
-        training = Training(standardiser.forth(x), config, cls._losses(config, facts, rows))
+        training = Training(standardiser.forth(x), config, cls._losses(config, known, rows))
         centroids = training.run()
         networks = (standardiser, *training.networks())
+        check_trained(cls.kind, *centroids, *(tensor for mlp in networks[1:] for tensor in mlp.tensors("").values()))
         zeros = [np.zeros(width, np.int64) for width in config.widths]
         if config.revive_every:
             centroids = _without_unused(cls(centroids, zeros, config, networks).latents(x), centroids)
         codes_NL = cls(centroids, zeros, config, networks).encode(x)
         counts = [np.bincount(codes_NL[:, level], minlength=width) for level, width in enumerate(config.widths)]
-        return cls(centroids, counts, config, networks, cls._provenance(facts))
+        model = cls(centroids, counts, config, networks, cls._provenance(known))
+        model.made_with = training.made_with
+        return model
 
     @classmethod
-    def _losses(cls, config: Any, facts: ItemFacts | None, rows: npt.NDArray[np.int64]) -> MoreLosses | None:  # noqa: ANN401
+    def _losses(cls, config: Any, facts: ItemFacts, rows: npt.NDArray[np.int64]) -> MoreLosses | None:  # noqa: ANN401
         """Return what the kind learns beside reconstruction; nothing here."""
         return None
 
     @classmethod
-    def _provenance(cls, facts: ItemFacts | None) -> dict[str, npt.NDArray[Any]]:
+    def _provenance(cls, facts: ItemFacts) -> dict[str, npt.NDArray[Any]]:
         """Return tensors that say what the kind learned from; none here."""
         return {}
 
@@ -196,6 +204,7 @@ class Training:
     decoder: nn.Sequential
     quantizer: Quantizer
     generator: torch.Generator
+    made_with: dict[str, str]
 
     def __init__(self, x_ND: Float32Array, config: RQVAEConfig, more: MoreLosses | None) -> None:
         import torch
@@ -208,9 +217,10 @@ class Training:
         """Train, and return the codebooks as float32 arrays."""
         import torch
 
-        from sidlake.tokenizers.quantizers.training import Quantizer, QuantizerSettings, network, one_thread
+        from sidlake.tokenizers.quantizers.training import Quantizer, QuantizerSettings, made_with, network, one_thread
 
         config = self.config
+        self.made_with = made_with(config.device)
         with one_thread(config.seed) as self.generator:
             sizes = (self.x.shape[1], *config.hidden, config.latent_dim)
             self.encoder, self.decoder = network(sizes).to(config.device), network(sizes[::-1]).to(config.device)
@@ -277,5 +287,6 @@ class Training:
             return [torch.nn.init.uniform_(torch.empty(width, latent_dim), -1 / width, 1 / width).numpy() for width in widths]
         with torch.no_grad():
             z_NE = torch.cat([self.encoder(rows) for rows in torch.split(self.x, 8192)]).cpu().numpy()
+        check_trained("the autoencoder", z_NE)
         start = ResidualKMeansConfig(widths=widths, seed=self.config.seed, max_iterations=_CODEBOOK_ITERATIONS)
         return list(ResidualKMeans.fit(z_NE, start).centroids)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from sidlake.tokenizers.numeric.nearest import Float32Array
 from sidlake.tokenizers.quantizers.mlp import MLP
 
-__all__ = ["Quantizer", "QuantizerSettings", "info_nce", "network", "one_thread", "trained_mlp"]
+__all__ = ["Quantizer", "QuantizerSettings", "info_nce", "made_with", "network", "one_thread", "trained_mlp"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +128,17 @@ def trained_mlp(layers: nn.Sequential) -> MLP:
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     weights = [np.ascontiguousarray(layer.weight.detach().cpu().numpy().T) for layer in linear]
     return MLP(weights, [layer.bias.detach().cpu().numpy().copy() for layer in linear])
+
+
+def made_with(device: str) -> dict[str, str]:
+    """Return what beside rows, config and seed decides the bits of a training: the device, the processor's instructions, versions.
+
+    >>> sorted(made_with("cpu"))
+    ['device', 'instructions', 'numpy', 'torch']
+    """
+    is_cpu = device == "cpu"
+    about = torch.backends.cpu.get_cpu_capability() if is_cpu else torch.cuda.get_device_name(device)
+    return {"device": device, "instructions": about, "numpy": np.__version__, "torch": torch.__version__}
 
 
 @contextmanager

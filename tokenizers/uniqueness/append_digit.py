@@ -17,8 +17,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from sidlake.tokenizers.fit_input import check_config
 from sidlake.tokenizers.generations.wrapper import Wrapper, fitted_inner, loaded_inner, named
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array
+from sidlake.tokenizers.settings import check_settings
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes
 
 __all__ = ["AppendDigit", "AppendDigitConfig"]
@@ -34,9 +36,7 @@ class AppendDigitConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.digits < 2:
-            msg = f"digits must be >= 2, got {self.digits}: with one digit nothing can be told apart"
-            raise ValueError(msg)
+        check_settings(self)  # at least two digits: with one nothing can be told apart
 
 
 class AppendDigit(Wrapper):
@@ -57,6 +57,7 @@ class AppendDigit(Wrapper):
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: AppendDigitConfig, *, facts: ItemFacts | None = None) -> Self:
         """Return the fitted inner tokenizer with its digit."""
+        check_config(cls, config)
         return cls(fitted_inner(x_ND, config, facts), config)
 
     @property

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sidlake.tokenizers.numeric.increments import Implicit
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array
 from sidlake.tokenizers.tokenizer import Tokenizer
+from sidlake.tokenizers.uniqueness.append_digit import AppendDigit
 from sidlake.tokenizers.uniqueness.optimal import optimal_codes
 from sidlake.tokenizers.uniqueness.reassign import Assignment, VectorsOf, assign_unique
 from sidlake.tokenizers.uniqueness.sinkhorn import sinkhorn_codes
@@ -41,13 +42,17 @@ def make_unique(
     `raw_codes_NL` and `residual_norms_N` are what ``tokenizer.encode_with_norms`` returned, ``latents_of(rows)`` the latents of
     these (ascending) rows, `occupied_codes_ML` the SIDs already published. For ``append`` the tokenizer is an `AppendDigit`.
 
-    Raises `CapacityError` before anything is decided where there are more items than SIDs, `ValueError` for another strategy.
+    Raises `CapacityError` before anything is decided where there are more items than SIDs, `ValueError` for another strategy, and
+    for ``append`` where the tokenizer has no digit.
     """
     if strategy not in STRATEGIES:
         msg = f"strategy must be one of {STRATEGIES}, got {strategy!r}"
         raise ValueError(msg)
     if strategy == "none":
         return _as_they_are(raw_codes_NL, residual_norms_N)
+    if strategy == "append" and not isinstance(tokenizer, AppendDigit):
+        msg = f"append needs a tokenizer with a digit, got {tokenizer.kind}: make it with AppendDigit.around(tokenizer, digits)"
+        raise ValueError(msg)
     space = _space(tokenizer)
     if strategy in ("sinkhorn", "optimal"):
         propose = sinkhorn_codes if strategy == "sinkhorn" else optimal_codes
