@@ -33,7 +33,7 @@ def test_whole_numbers_of_numpy_are_stored_as_pythons_and_equal(tmp_path):
 
 
 def test_a_config_of_another_class_is_named():
-    with pytest.raises(ValueError, match="BalancedKMeans.fit takes a BalancedKMeansConfig, got ResidualKMeansConfig"):
+    with pytest.raises(ValueError, match=r"BalancedKMeans\.fit takes a BalancedKMeansConfig, got ResidualKMeansConfig"):
         BalancedKMeans.fit(rows(), ResidualKMeansConfig(widths=(8,)))
 
 
@@ -81,7 +81,7 @@ def test_trained_kinds_say_what_decided_their_bits_and_others_nothing(tmp_path):
 
 
 def test_a_training_that_diverges_is_not_blamed_on_the_rows():
-    with pytest.raises(FitError, match="the training of .* diverged .* lower learning_rate"):
+    with pytest.raises(FitError, match=r"the training of .* diverged .* lower learning_rate"):
         fitted("rq_vae", learning_rate=1e30)
 
 
