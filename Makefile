@@ -47,7 +47,7 @@ audit: setup
 .typing:
 	@mkdir -p .typing/sidlake
 	@for folder in assets cli encoders generative pipelines quality reports tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
-	@ln -sfn ../../sidlake/errors.py .typing/sidlake/errors.py
+	@for module in sidlake/*.py; do ln -sfn ../../$$module .typing/$$module; done
 
 dev: setup
 	@$(BIN)/sidlake ui
