@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events, training_events, user_sequences
 from sidlake.pipelines.recipe import SplitConfig
 
@@ -89,6 +90,11 @@ def test_sequences_hold_a_training_history_and_two_targets():
         ("valid", "ab", "c"),
     ]
     assert rows[0]["codes"] == [0, 0, 1, 1, 2, 2]
+
+
+def test_an_event_of_an_item_without_a_sid_is_refused_by_name():
+    with pytest.raises(LawBroken, match=r"1 items of events have no SID, such as \['z'\]"):
+        user_sequences(ordered_events(interactions(history("u", "zab"))), LEAVE_ONE_OUT, sids())
 
 
 def test_no_training_row_holds_a_held_out_event():

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.newest import newest_time
 from sidlake.pipelines.recipe import SplitConfig
 from sidlake.quality.metrics.sessions import Sessions
@@ -185,6 +186,9 @@ def _codes_of(item_ids: pa.Array, semantic_ids: pa.Table) -> npt.NDArray[np.int3
     known = semantic_ids.column("item_id").combine_chunks()
     codes_NL = as_codes(semantic_ids.column("codes"))
     rows = pa.compute.index_in(item_ids, value_set=known)
-    assert rows.null_count == 0, "an interaction names an item without a SID"
+    if rows.null_count:
+        lacking = item_ids.filter(rows.is_null()).unique().to_pylist()
+        msg = f"{len(lacking):,} items of events have no SID, such as {lacking[:3]}: run the step that assigns them first"
+        raise LawBroken(msg, rule="every item of an event has a SID", count=len(lacking), examples=lacking[:5])
     found_NL: npt.NDArray[np.int32] = codes_NL[rows.to_numpy()]
     return found_NL
