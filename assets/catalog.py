@@ -14,7 +14,9 @@ from sidlake.assets.evidence import result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import Settings, SidlakeResource
-from sidlake.pipelines.ingest.step import days_brought, ingest_events, ingest_sources
+from sidlake.pipelines.ingest.step import days_brought
+from sidlake.pipelines.run import RunContext, Step, StepReport, run_step
+from sidlake.pipelines.steps import STEPS
 
 __all__ = ["catalog", "interactions_for"]
 
@@ -40,9 +42,20 @@ _ABOUT = {
 )
 def catalog(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> Iterator[dg.MaterializeResult[Any]]:
     """Ingest the recipe's sources; skipped while files and recipe are the same."""
-    ctx, report, seconds = sidlake.run_step(context, ingest_sources)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["ingest"])
     for table in _ABOUT:
         yield result_of(table, ctx, report, seconds, table=table)
+
+
+def _events(ctx: RunContext) -> StepReport:
+    """Return what this run has ingested of `interactions`; a run that has not ingested yet does it now."""
+    if "ingest" not in ctx.state.done:
+        run_step(ctx, STEPS["ingest"])
+    days = days_brought(ctx)
+    return StepReport(step="interactions", skipped=not days, rows={"interactions": sum(days.values())}, details={"days": len(days)})
+
+
+_EVENTS = Step(name="interactions", run=_events, skips=False)
 
 
 def interactions_for(settings: Settings) -> dg.AssetsDefinition:
@@ -60,7 +73,7 @@ def interactions_for(settings: Settings) -> dg.AssetsDefinition:
     )
     def interactions(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
         """Who did what with which item and when, partitioned by day; empty for a catalogue without events."""
-        ctx, report, seconds = sidlake.run_step(context, ingest_events)
+        ctx, report, seconds = sidlake.run_step(context, _EVENTS)
         asked = context.partition_keys if context.has_partition_key or context.has_partition_key_range else []
         for day, rows in days_brought(ctx).items():
             if day not in asked:

@@ -8,6 +8,7 @@ from sidlake.assets.comparison import comparisons_for
 from sidlake.assets.embeddings import (
     behaviour_embeddings,
     fused_embeddings,
+    fusion,
     image_embeddings,
     precomputed_embeddings,
     text_embeddings,
@@ -35,6 +36,7 @@ defs = dg.Definitions(
         image_embeddings,
         precomputed_embeddings,
         behaviour_embeddings,
+        fusion,
         fused_embeddings,
         codebooks,
         semantic_ids,

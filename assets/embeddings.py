@@ -4,15 +4,14 @@ from typing import Any
 
 import dagster as dg
 
-from sidlake.assets.evidence import result_of
+from sidlake.assets.evidence import report_metadata, result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.embed.image import embed_image, embed_precomputed
-from sidlake.pipelines.fuse import embed_behaviour, embed_text, fuse
 from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import STEPS
 
-__all__ = ["behaviour_embeddings", "fused_embeddings", "image_embeddings", "precomputed_embeddings", "text_embeddings"]
+__all__ = ["behaviour_embeddings", "fused_embeddings", "fusion", "image_embeddings", "precomputed_embeddings", "text_embeddings"]
 
 
 @dg.asset(
@@ -26,7 +25,7 @@ __all__ = ["behaviour_embeddings", "fused_embeddings", "image_embeddings", "prec
 )
 def text_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Vectors of the items' text; only items whose content or encoder is new are embedded."""
-    ctx, report, seconds = sidlake.run_step(context, embed_text)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["embed_text"])
     return result_of("text_embeddings", ctx, report, seconds, table="item_embeddings", encoder=_encoder(ctx, "text"))
 
 
@@ -41,7 +40,7 @@ def text_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource)
 )
 def image_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Vectors of the items' pictures, where the recipe asks for them; unreadable ones go to `rejected_rows`."""
-    ctx, report, seconds = sidlake.run_step(context, embed_image)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["embed_image"])
     return result_of("image_embeddings", ctx, report, seconds, table="item_embeddings", encoder=_encoder(ctx, "image"))
 
 
@@ -55,7 +54,7 @@ def image_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource
 )
 def precomputed_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Vectors made elsewhere, from the tables that the recipe names, checked for ids, dimension and values."""
-    ctx, report, seconds = sidlake.run_step(context, embed_precomputed)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["embed_precomputed"])
     return result_of("precomputed_embeddings", ctx, report, seconds, table="item_embeddings")
 
 
@@ -69,12 +68,27 @@ def precomputed_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeRe
 )
 def behaviour_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Vectors of the items by who bought what together, learned from training events only; learned anew by retrain alone."""
-    ctx, report, seconds = sidlake.run_step(context, embed_behaviour)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["embed_behaviour"])
     return result_of("behaviour_embeddings", ctx, report, seconds, table="item_embeddings", encoder=_encoder(ctx, "behaviour"))
 
 
 @dg.asset(
-    deps=["items", "text_embeddings", "image_embeddings", "precomputed_embeddings", "behaviour_embeddings"],
+    deps=["items", "interactions", "text_embeddings", "image_embeddings", "precomputed_embeddings", "behaviour_embeddings"],
+    group_name="embeddings",
+    owners=OWNERS,
+    kinds={"numpy", "safetensors"},
+    code_version=CODE_VERSION,
+    retry_policy=IO_RETRIES,
+)
+def fusion(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
+    """How an item's modalities become one vector; learned anew by retrain alone."""
+    ctx, report, seconds = sidlake.run_step(context, STEPS["fit_fusion"])
+    version = dg.DataVersion(_encoder(ctx, "fused"))
+    return dg.MaterializeResult(metadata=report_metadata(report, seconds, "fusion"), data_version=version)
+
+
+@dg.asset(
+    deps=["items", "text_embeddings", "image_embeddings", "precomputed_embeddings", "behaviour_embeddings", "fusion"],
     group_name="embeddings",
     owners=OWNERS,
     kinds={"numpy", "deltalake"},
@@ -83,12 +97,10 @@ def behaviour_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeReso
 )
 def fused_embeddings(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """One vector per item from all its modalities, each reduced and weighted as the recipe says: what is quantized."""
-    ctx, report, seconds = sidlake.run_step(context, fuse)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["fuse"])
     return result_of("fused_embeddings", ctx, report, seconds, table="item_embeddings", encoder=_encoder(ctx, "fused"))
 
 
 def _encoder(ctx: RunContext, modality: str) -> str:
     """Return the modality's encoder in force; a name that no row has where the recipe leaves the modality out."""
-    encoders = ctx.facts.get("encoders", {})
-    assert isinstance(encoders, dict)
-    return str(encoders.get(modality, "none"))
+    return ctx.state.encoders.get(modality, "none")

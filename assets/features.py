@@ -8,7 +8,7 @@ from sidlake.assets.evidence import result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.features import build_sequences, build_sid_trie
+from sidlake.pipelines.steps import STEPS
 
 __all__ = ["sid_trie", "user_sequences"]
 
@@ -23,7 +23,7 @@ __all__ = ["sid_trie", "user_sequences"]
 )
 def user_sequences(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Each user's training history and held-out targets, as items and as codes."""
-    ctx, report, seconds = sidlake.run_step(context, build_sequences)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["sequences"])
     return result_of("user_sequences", ctx, report, seconds, table="user_sequences")
 
 
@@ -37,5 +37,5 @@ def user_sequences(context: dg.AssetExecutionContext, sidlake: SidlakeResource) 
 )
 def sid_trie(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Prefix trie of all SIDs, as compressed sparse rows: which codes may follow which prefix."""
-    ctx, report, seconds = sidlake.run_step(context, build_sid_trie)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["trie"])
     return result_of("sid_trie", ctx, report, seconds, table="sid_trie")

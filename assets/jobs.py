@@ -14,7 +14,7 @@ __all__ = ["EXECUTOR", "compare", "refresh", "retrain"]
 EXECUTOR = dg.in_process_executor
 
 _COMPARED = dg.AssetSelection.groups("comparison")
-_LEARNED = dg.AssetSelection.assets("behaviour_embeddings", "codebooks", "recommender")
+_LEARNED = dg.AssetSelection.assets("behaviour_embeddings", "fusion", "codebooks", "recommender")
 
 refresh = dg.define_asset_job(
     "refresh",

@@ -8,8 +8,8 @@ from sidlake.assets.evidence import MetadataMap, as_metadata, result_of
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.check import check_quality
 from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import STEPS
 
 __all__ = ["sid_quality"]
 
@@ -24,7 +24,7 @@ __all__ = ["sid_quality"]
 )
 def sid_quality(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Collisions, utilisation, fidelity and embedding hit rate of the SIDs, and the verdict of each of the recipe's gates."""
-    ctx, report, seconds = sidlake.run_step(context, check_quality)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["check"])
     return result_of("sid_quality", ctx, report, seconds, table="sid_quality", more=_measured(ctx))
 
 

@@ -8,7 +8,7 @@ from sidlake.assets.evidence import as_metadata, column_schema, preview, report_
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.release import release as publish_release
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.releases import get
 
 __all__ = ["release"]
@@ -32,7 +32,7 @@ def release(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.M
 
     The checks of the assets before it stop a run early; they are not what guards publication, since a run may leave them out.
     """
-    ctx, report, seconds = sidlake.run_step(context, publish_release)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["release"])
     ctx.warehouse.discard_staging(ctx.run_id)  # nothing is left to continue; a failed run keeps its state for re-execution
     current = get(ctx.warehouse)
     rows = ctx.warehouse.scan("releases").select(_SHOWN).sort("release_id", descending=True)

@@ -9,7 +9,7 @@ from sidlake.assets.evidence import as_metadata
 from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.report import write_quality_report
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.releases import get
 
 __all__ = ["quality_report"]
@@ -28,7 +28,7 @@ def quality_report(context: dg.AssetExecutionContext, sidlake: SidlakeResource) 
 
     The release is public before this runs, so a page that cannot be written fails this asset alone.
     """
-    ctx, report, seconds = sidlake.run_step(context, write_quality_report)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["report"])
     details = dict(report.details)
     path = Path(str(details.pop("path")))
     metadata = as_metadata({"skipped": report.skipped, "seconds": round(seconds, 3), "file_bytes": path.stat().st_size} | details)

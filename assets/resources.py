@@ -23,8 +23,8 @@ from sidlake.errors import NotFoundError, RecipeError
 from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, load_recipe
-from sidlake.pipelines.run import Job, RunContext, StepReport
-from sidlake.pipelines.steps import JOBS, Step, describe, run_step
+from sidlake.pipelines.run import Job, RunContext, Step, StepReport, run_step
+from sidlake.pipelines.steps import JOBS, describe
 from sidlake.warehouse.holds import hold_by
 from sidlake.warehouse.places.location import default_warehouse
 from sidlake.warehouse.releases import current
@@ -117,8 +117,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Release the writer lock at the end of the run."""
-        self._held.close()
-        self._locked = False
+        self._unlock()
         self._loaded = None
 
     def open_warehouse(self) -> Warehouse:
@@ -138,11 +137,18 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         return self._loaded
 
     def open_run(self, context: _Context) -> RunContext:
-        """Return the pipeline run that this Dagster run is, or continues."""
+        """Return the pipeline run that this Dagster run is, or continues.
+
+        A re-execution of some steps goes on with what the run before it did, wherever that ran, and `RunStateError` says where the
+        warehouse knows nothing of it. A re-execution of all steps is a run of its own.
+        """
+        run = context.run
+        going_on = run.parent_run_id is not None and run.step_keys_to_execute is not None
         return RunContext.open(
             self.open_warehouse(),
             self.load_recipe(),
-            run_id=context.run.root_run_id or context.run.run_id,
+            run_id=(run.root_run_id or run.run_id) if going_on else run.run_id,
+            going_on=going_on,
             job=_job_of(context),
             engine=self._engine(),
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
@@ -160,9 +166,12 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             ctx = self.open_run(context)
             if JOB_TAG in context.run.tags:  # a whole job would end in a release; a selection builds on the current one
                 ctx.refuse_held()
-            self._lock(ctx)
+            if not step.after_release:
+                self._lock(ctx)
             start = time.perf_counter()
             report = run_step(ctx, step)
+            if step.name == "release":  # whoever reads the release then keeps nobody from writing
+                self._unlock()
             seconds = time.perf_counter() - start
         line = describe(report, seconds)
         context.log.info(line)
@@ -174,6 +183,10 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         if not self._locked:
             self._held.enter_context(ctx.warehouse.writing(ctx.run_id))
             self._locked = True
+
+    def _unlock(self) -> None:
+        self._held.close()
+        self._locked = False
 
     def _engine(self) -> Engine:
         if self.engine == "local":

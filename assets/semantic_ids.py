@@ -11,8 +11,8 @@ from sidlake.assets.failures import IO_RETRIES
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.plots import code_usage
 from sidlake.assets.resources import SidlakeResource
-from sidlake.pipelines.assign import assign, fit_codebooks
 from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import STEPS
 
 __all__ = ["codebooks", "semantic_ids"]
 
@@ -28,7 +28,7 @@ __all__ = ["codebooks", "semantic_ids"]
 )
 def codebooks(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Codebooks of a generation, by residual k-means; fitted anew by retrain when items or vectors have changed."""
-    ctx, report, seconds = sidlake.run_step(context, fit_codebooks)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["fit"])
     counts = [counts_K for _, counts_K in _fitted(ctx)]
     picture: MetadataMap = {"code_usage": code_usage(f"raw codes at fit time, generation {ctx.generation}", counts)}
     return result_of("codebooks", ctx, report, seconds, table="codebooks", more=picture)
@@ -44,7 +44,7 @@ def codebooks(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg
 )
 def semantic_ids(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """One item, one SID; published SIDs stay where they are, new items take free codes near their vector."""
-    ctx, report, seconds = sidlake.run_step(context, assign)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["assign"])
     columns = [f"code_{level}" for level, _ in _fitted(ctx)]
     codes = ctx.read("semantic_ids", columns)
     counts = [

@@ -11,7 +11,7 @@ from sidlake.assets.ownership import CODE_VERSION, OWNERS
 from sidlake.assets.resources import SidlakeResource
 from sidlake.generative.judging.judge import HEADLINES
 from sidlake.pipelines.run import RunContext
-from sidlake.pipelines.train import train_recommender
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.releases import get
 
 __all__ = ["recommender"]
@@ -28,7 +28,7 @@ __all__ = ["recommender"]
 )
 def recommender(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
     """Model in the style of TIGER, trained on the release's tables: its checkpoint, scores and recommendations name the release."""
-    ctx, report, seconds = sidlake.run_step(context, train_recommender)
+    ctx, report, seconds = sidlake.run_step(context, STEPS["train"])
     metadata = report_metadata(report, seconds, "model_metrics") | _recommendations(ctx) | _scores(ctx)
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(str(report.details.get("checkpoint", "none"))))
 

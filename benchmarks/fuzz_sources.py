@@ -30,9 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sidlake.errors import SidlakeError
-from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.run import RunContext, run_step
+from sidlake.pipelines.run_state import RunState
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.releases import Release
 from sidlake.warehouse.tables import Warehouse
 
@@ -148,7 +149,7 @@ def _rows(table: pa.Table) -> list[str]:
 
 def _ingested(ctx: RunContext) -> RunContext:
     with ctx.warehouse.writing(ctx.run_id):
-        ingest_sources(ctx)
+        run_step(ctx, STEPS["ingest"])
     return ctx
 
 
@@ -163,13 +164,12 @@ def _second(first: RunContext, root: Path) -> dict[str, pa.Table] | str:
 
 def _on_top(ctx: RunContext, warehouse: Warehouse) -> RunContext:
     """Return a run on top of what `ctx` has written, as if that were released: a release takes SIDs, which nobody asks for here."""
-    facts: Any = ctx.facts
-    kept = {"tables": ctx.tables, "steps": ctx.steps, "inputs": facts["inputs"], "generation": "g0001"}
+    kept = {"tables": ctx.tables, "steps": ctx.state.steps, "inputs": ctx.state.inputs, "generation": "g0001"}
     others: dict[str, Any] = {name: None for name in Release.__dataclass_fields__ if name not in kept}
-    base = Release(**(others | kept | {"release_id": "r000001", "created_at": ctx.now, "encoders": {}}))
+    base = Release(**(others | kept | {"release_id": "r000001", "created_at": ctx.now, "encoders": {}, "metrics": {}}))
     return RunContext(
         warehouse=warehouse, recipe=ctx.recipe, run_id="second", job="retrain", engine=ctx.engine, progress=ctx.progress,
-        now=ctx.now, base=base, tables=dict(ctx.tables), steps=dict(ctx.steps), facts=dict(ctx.facts),
+        base=base, state=RunState.of(base, ctx.now),
     )  # fmt: skip
 
 

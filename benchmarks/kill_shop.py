@@ -32,7 +32,7 @@ from sidlake.cli import app as cli
 from sidlake.errors import LawBroken
 from sidlake.pipelines import release as publication
 from sidlake.pipelines import steps as jobs
-from sidlake.pipelines.fuse import _text_encoder
+from sidlake.pipelines.embed.text import _text_encoder
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import new_run_id
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
@@ -242,7 +242,7 @@ def _announce_phases(tell: Tell) -> None:
 
     def told_step(ctx: Any, what: Any) -> Any:  # noqa: ANN401
         nonlocal step
-        step = what.__name__
+        step = what.name
         tell(step)
         return run_step(ctx, what)
 

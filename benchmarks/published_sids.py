@@ -27,14 +27,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sidlake.pipelines.assign import assign, fit_codebooks, fused_vectors
 from sidlake.pipelines.compare import comparison_folder, method_paths
 from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events
-from sidlake.pipelines.fuse import EMBEDDING_STEPS
-from sidlake.pipelines.ingest.step import ingest_sources
+from sidlake.pipelines.generation import fused_vectors
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext, new_run_id
-from sidlake.pipelines.steps import run_step
+from sidlake.pipelines.run import RunContext, new_run_id, run_step
+from sidlake.pipelines.steps import STEPS
 from sidlake.quality.assignment import Assignment, ends_in_deduplication
 from sidlake.quality.imported import assignment_of_table
 from sidlake.quality.metrics.collision import collision_stats, gini, group_sizes
@@ -177,8 +175,9 @@ def own_assignments(warehouse: Path, methods: list[str]) -> tuple[Reference, lis
         ctx = RunContext.open(store, load_recipe(RECIPE, method=method), run_id=new_run_id(), job="retrain")
         try:
             with store.writing(ctx.run_id):
-                for step in (ingest_sources, *EMBEDDING_STEPS, fit_codebooks, assign):
-                    run_step(ctx, step)
+                for step in STEPS.values():
+                    if step.group in ("catalog", "embeddings", "semantic_ids"):
+                        run_step(ctx, step)
                 reference = reference or reference_of(ctx)
                 own += sids_of(ctx, f"ours_{method.stem}" if method else "ours_beauty.toml")
         finally:

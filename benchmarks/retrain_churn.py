@@ -29,12 +29,11 @@ import numpy.typing as npt
 import polars as pl
 from machine import machine
 
-from sidlake.pipelines.assign import fused_vectors
 from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events
-from sidlake.pipelines.fuse import EMBEDDING_STEPS
-from sidlake.pipelines.ingest.step import ingest_sources
+from sidlake.pipelines.generation import fused_vectors
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.run import RunContext, run_step
+from sidlake.pipelines.steps import STEPS
 from sidlake.quality.metrics.fidelity import relative_reconstruction_error
 from sidlake.quality.metrics.hit_rate import embedding_hit_rate
 from sidlake.quality.metrics.sessions import Sessions
@@ -88,8 +87,9 @@ def catalogue_of(folder: Path, until: str) -> Catalogue:
     (folder / "shop.toml").write_text(recipe + '\n[encoders.text]\nprecision = "float32"\n', encoding="utf-8")
     warehouse = Warehouse.create_or_open(folder / "lake")
     ctx = RunContext.open(warehouse, load_recipe(folder / "shop.toml"), run_id=f"until-{until}", job="retrain")
-    for step in (ingest_sources, *EMBEDDING_STEPS):
-        step(ctx)
+    for step in STEPS.values():
+        if step.group in ("catalog", "embeddings"):
+            run_step(ctx, step)
     items, x_ND = fused_vectors(ctx)
     sessions = hit_rate_sessions(ordered_events(ctx.read("interactions")), ctx.recipe.split, items.column("item_id"))
     return Catalogue(item_ids=items.column("item_id").to_pylist(), x_ND=x_ND, sessions=sessions)

@@ -17,12 +17,12 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.encoders.fusion.fusion import Fusion
-from sidlake.errors import GateFailed
-from sidlake.pipelines.assign import fused_vectors, load_generation
+from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.former_generation import former_codes
 from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
 from sidlake.pipelines.foreigners import foreign_items
 from sidlake.pipelines.fuse import load_fusion
+from sidlake.pipelines.generation import fused_vectors, load_generation
 from sidlake.pipelines.leaks import leaked, learned_events
 from sidlake.pipelines.offenders import Offenders, with_examples
 from sidlake.pipelines.run import RunContext, StepReport
@@ -34,45 +34,25 @@ from sidlake.tokenizers.generations.relabelled import own_codes
 from sidlake.warehouse.contracts import conform
 from sidlake.warehouse.embeddings import as_codes
 
-__all__ = ["check_quality", "require_fresh_quality", "worst"]
+__all__ = ["check_quality", "worst"]
 
 _COLUMNS = ["item_id", "codes", "raw_codes", "move_cost", "residual_norm"]
 
 
 def check_quality(ctx: RunContext) -> StepReport:
     """Write metrics and verdicts to `sid_quality`; a verdict ``refuse`` is for the release step to act on."""
-    inputs, config = _measured_on(ctx)
-    if ctx.unchanged("check", inputs=inputs, outputs=["sid_quality"], config=config):
-        return StepReport(step="check", skipped=True)
     metrics, offenders = _measure(ctx)
     verdicts = with_examples(judge(metrics, (*MANDATORY, *ctx.recipe.gates), earlier=_earlier(ctx)), offenders)
     rows = conform(to_table(verdicts), "sid_quality")
     ctx.write("sid_quality", rows)
-    ctx.note(metrics={v.metric: v.value for v in verdicts if v.level is None and v.value is not None and isfinite(v.value)})
+    ctx.state.metrics = {v.metric: v.value for v in verdicts if v.level is None and v.value is not None and isfinite(v.value)}
     return StepReport(step="check", rows={"sid_quality": len(rows)}, details={"verdict": worst(verdicts)})
-
-
-def require_fresh_quality(ctx: RunContext) -> None:
-    """Return where `sid_quality` judges the tables and gates that this run has in force; `GateFailed` where it judged others.
-
-    A run of selected steps could otherwise publish new SIDs under the verdicts of old ones.
-    """
-    inputs, config = _measured_on(ctx)
-    if ctx.steps.get("check") != ctx.digest("check", inputs=inputs, config=config):
-        msg = "sid_quality was measured on other tables or for other gates than this run would publish: run the quality step again"
-        raise GateFailed(msg, failing=[])
 
 
 def worst(verdicts: Sequence[Verdict]) -> str:
     """Return the verdict on the whole: refuse if any refuses, else warn if any warns, else pass."""
     found = {verdict.verdict for verdict in verdicts}
     return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
-
-
-def _measured_on(ctx: RunContext) -> tuple[list[str], list[object]]:
-    """Return the tables and the settings that `sid_quality` depends on."""
-    inputs = ["items", "semantic_ids", *(["interactions"] if ctx.recipe.interactions else [])]
-    return inputs, [MANDATORY, ctx.recipe.gates, ctx.recipe.split, ctx.facts["codebook_hash"]]
 
 
 def _earlier(ctx: RunContext) -> Earlier:
@@ -89,7 +69,9 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
     items, x_ND = fused_vectors(ctx)
     item_ids = items.column("item_id")
     sids = ctx.read("semantic_ids", _COLUMNS).sort_by("item_id")
-    assert sids.column("item_id").to_pylist() == item_ids.to_pylist(), "items and semantic_ids differ"
+    if not sids.column("item_id").equals(item_ids):
+        msg = f"semantic_ids has {len(sids):,} rows and items {len(items):,}, or of other items: run the step assign again"
+        raise LawBroken(msg, rule="every item has one SID")
     raw_NL, codes_NL = as_codes(sids.column("raw_codes")), as_codes(sids.column("codes"))
     events = ordered_events(ctx.read("interactions", ["user_id", "item_id", "ts"])) if ctx.recipe.interactions else None
     sessions, asked = keyed_sessions(events, ctx.recipe.split, item_ids) if events is not None else (None, None)

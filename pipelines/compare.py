@@ -20,14 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sidlake.errors import NotFoundError, RecipeError, SidlakeError
-from sidlake.pipelines.assign import assign, fit_codebooks
-from sidlake.pipelines.check import check_quality
-from sidlake.pipelines.fuse import EMBEDDING_STEPS
-from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext, StepReport, new_run_id
-from sidlake.pipelines.steps import describe, run_step
+from sidlake.pipelines.run import RunContext, StepReport, new_run_id, run_step
+from sidlake.pipelines.steps import STEPS, describe
 from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.warehouse.tables import Warehouse
 
@@ -138,12 +134,12 @@ def _run(ctx: RunContext, name: str) -> Compared:
         uniqueness=tokenizer.uniqueness,
         ordered=tokenizer_class(tokenizer.kind).ordered,
     )
-    _timed(ctx, ingest_sources)
+    _timed(ctx, "ingest")
     try:
-        embed = sum(_timed(ctx, step)[1] for step in EMBEDDING_STEPS)
-        fitted, fit = _timed(ctx, fit_codebooks)
-        assigned, taken = _timed(ctx, assign)
-        _timed(ctx, check_quality)
+        embed = sum(_timed(ctx, name)[1] for name, step in STEPS.items() if step.group == "embeddings")
+        fitted, fit = _timed(ctx, "fit")
+        assigned, taken = _timed(ctx, "assign")
+        _timed(ctx, "check")
     except SidlakeError as error:
         ctx.progress.say(f"{name}: {error}")
         return replace(row, status=f"{type(error).__name__}: {error}")
@@ -152,7 +148,7 @@ def _run(ctx: RunContext, name: str) -> Compared:
         row,
         widths=widths,
         items=assigned.rows["semantic_ids"],
-        modalities=json.dumps(ctx.facts.get("explained", {}), sort_keys=True),
+        modalities=json.dumps(ctx.state.explained, sort_keys=True),
         embed_seconds=round(embed, 2),
         fit_seconds=round(fit, 2),
         assign_seconds=round(taken, 2),
@@ -160,9 +156,9 @@ def _run(ctx: RunContext, name: str) -> Compared:
     )
 
 
-def _timed(ctx: RunContext, step: object) -> tuple[StepReport, float]:
+def _timed(ctx: RunContext, name: str) -> tuple[StepReport, float]:
     start = time.perf_counter()
-    report = run_step(ctx, step)  # type: ignore[arg-type]
+    report = run_step(ctx, STEPS[name])
     seconds = time.perf_counter() - start
     if not report.skipped:
         ctx.progress.say(describe(report, seconds))

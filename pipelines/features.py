@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.split import ordered_events, user_sequences
-from sidlake.pipelines.recipe import digest_of
-from sidlake.pipelines.run import STEP_VERSION, RunContext, StepReport
+from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.tokenizers.trie import build_trie
 from sidlake.warehouse.contracts import conform
 from sidlake.warehouse.embeddings import as_codes
@@ -22,10 +21,7 @@ __all__ = ["build_sequences", "build_sid_trie"]
 
 
 def build_sequences(ctx: RunContext) -> StepReport:
-    """Write each user's training history and held-out targets, spelled in codes; skipped for a catalogue without interactions."""
-    inputs, outputs = ["interactions", "semantic_ids"], ["user_sequences"]
-    if ctx.recipe.interactions is None or ctx.unchanged("sequences", inputs=inputs, outputs=outputs, config=ctx.recipe.split):
-        return StepReport(step="sequences", skipped=True)
+    """Write each user's training history and held-out targets, spelled in codes."""
     touched = _users_with_new_events(ctx)
     rows_of = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]).select("user_id", "item_id", "ts")
     if touched is not None:
@@ -50,8 +46,7 @@ def _users_with_new_events(ctx: RunContext) -> pl.Series | None:
     base = ctx.base
     if base is None or base.generation != ctx.generation or not {"interactions", "user_sequences"} <= base.tables.keys():
         return None
-    inputs = {name: base.tables.get(name) for name in ("interactions", "semantic_ids")}
-    if base.steps.get("sequences") != digest_of(STEP_VERSION, "sequences", inputs, ctx.recipe.split):
+    if not ctx.made_alike():
         return None
     before = set(ctx.warehouse.files("interactions", version=base.tables["interactions"]))
     files = ctx.warehouse.files("interactions", version=ctx.tables["interactions"])
@@ -70,8 +65,6 @@ def build_sid_trie(ctx: RunContext) -> StepReport:
     Raises:
         LawBroken: two items share a SID, as those of a recipe with ``uniqueness = "none"`` may.
     """
-    if ctx.unchanged("trie", inputs=["semantic_ids"], outputs=["sid_trie"], config=None):
-        return StepReport(step="trie", skipped=True)
     sids = ctx.read("semantic_ids", ["item_id", "codes"])
     try:
         trie = build_trie(as_codes(sids.column("codes")), sids.column("item_id").to_pylist())

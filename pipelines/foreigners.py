@@ -18,7 +18,6 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sidlake.pipelines.embed.image import encoders_of
 from sidlake.pipelines.run import RunContext
 from sidlake.quality.metrics.hit_rate import wilson_interval
 from sidlake.tokenizers.numeric.threads import product_in_blocks
@@ -38,7 +37,7 @@ def foreign_items(ctx: RunContext, items: pa.Table) -> tuple[npt.NDArray[np.bool
     nothing is new, or fewer than 50 items were published by the same encoder. Deterministic.
     """
     far_N, shares = np.zeros(len(items), bool), []
-    base, encoders = ctx.base, encoders_of(ctx)
+    base, encoders = ctx.base, ctx.state.encoders
     if base is None:
         return far_N, None
     new_N = _new(ctx, items, base.tables["items"])

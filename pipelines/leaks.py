@@ -71,4 +71,4 @@ def _keep(ctx: RunContext, learned: pl.DataFrame) -> None:
     beside = path.with_suffix(".tmp")
     pq.write_table(learned.to_arrow(), beside, compression="zstd")
     beside.replace(path)
-    ctx.warehouse.keep(path, str(ctx.facts["codebook_hash"]))
+    ctx.warehouse.keep(path, ctx.codebook_hash)

@@ -40,6 +40,7 @@ __all__ = [
     "TokenizerConfig",
     "digest_of",
     "load_recipe",
+    "plain",
 ]
 
 _UNFIT = {"title": ("median",), "category": ("median", "min", "max"), "image": ("median", "min", "max")}
@@ -327,16 +328,17 @@ def digest_of(*parts: object) -> str:
     >>> digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
     True
     """
-    return hashlib.sha256(json.dumps(_plain(parts), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Return dataclasses and mappings as JSON values: dicts, lists, strings, numbers."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value
 
 

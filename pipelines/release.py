@@ -10,7 +10,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from sidlake.pipelines.check import require_fresh_quality
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import is_current, write_catalog
 from sidlake.warehouse.codes import verify_stored_codes
@@ -25,38 +24,37 @@ def release(ctx: RunContext) -> StepReport:
 
     Raises:
         LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile. HoldError: after a rollback.
-        GateFailed: a gate refuses and the run has no override, or `sid_quality` judged other tables than these.
+        GateFailed: a gate refuses and the run has no override.
     """
     latest = current(ctx.warehouse)
     if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
         if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
-    facts: dict[str, Any] = ctx.facts
-    generation = ctx.generation  # where there is none yet, this says what to run first
-    require_fresh_quality(ctx)
-    verify_stored_codes(ctx.warehouse, ctx.tables, generation=generation, encoders=facts["encoders"], digest=facts["codebook_hash"])
+    state, generation = ctx.state, ctx.generation  # where there is none yet, this says what to run first
+    verify_stored_codes(ctx.warehouse, ctx.tables, generation=generation, encoders=state.encoders, digest=ctx.codebook_hash)
     published = publish(
         ctx.warehouse,
         ReleaseDraft(
             run_id=ctx.run_id,
             generation=generation,
             tables=ctx.tables,
-            inputs=facts["inputs"],
-            encoders=facts["encoders"],
-            codebook_hash=facts["codebook_hash"],
+            inputs=state.inputs,
+            encoders=state.encoders,
+            codebook_hash=ctx.codebook_hash,
             config=_portable(asdict(ctx.recipe)),
             code_version=version("sidlake"),
-            metrics=facts.get("metrics") or (ctx.base.metrics if ctx.base else {}),
-            steps=ctx.steps,
+            metrics=state.metrics,
+            steps=state.steps,
             reason=f"{ctx.job} {ctx.recipe.name}" + (f": {ctx.reason}" if ctx.reason else ""),
             published_by=user_at_host(),
             override=ctx.override,
-            trained_on=facts.get("trained_on"),
+            trained_on=state.trained_on,
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
         despite_hold=ctx.despite_hold,
     )
+    state.published = published.release_id
     write_catalog(ctx.warehouse)
     details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
     details |= {"override": published.override} if published.override else {}

@@ -1,7 +1,7 @@
 """Every error sidlake raises on purpose: one root, one child per rule that can break.
 
-They live in `tokenizers` because it is the lowest folder: every other one may import this module, and it imports nothing. Each
-message says what broke, the value, the limit and what to do. All of them pickle, since they cross process boundaries.
+They live beside the rooms because every room may import them, and they import nothing. Each message says what broke, the value, the
+limit and what to do. All of them pickle, since they cross process boundaries.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ __all__ = [
     "NotFoundError",
     "RecipeError",
     "ReleaseConflict",
+    "RetrainNeeded",
+    "RunStateError",
     "SidlakeError",
     "SourceError",
     "StaleReleaseError",
+    "StaleStepError",
     "StorageError",
     "WarehouseBusy",
 ]
@@ -86,6 +89,18 @@ class HoldError(SidlakeError):
 
 class LawBroken(SidlakeError):
     """What lies in storage, re-read, breaks a law (unique, complete, fixed length, still); nothing is published."""
+
+
+class RetrainNeeded(SidlakeError):
+    """A refresh met a recipe that changes what a generation was fitted with; only a retrain may, and nothing was written."""
+
+
+class RunStateError(SidlakeError):
+    """A run was to go on from where it stopped, and what it had done is not in the warehouse or cannot be used."""
+
+
+class StaleStepError(SidlakeError):
+    """A release would name results of steps whose inputs or settings have changed since; `details` names the steps."""
 
 
 class StorageError(SidlakeError):

@@ -17,9 +17,13 @@ GRAPH = {
     "behaviour_embeddings": ("embeddings", ["interactions", "items"]),
     "image_embeddings": ("embeddings", ["items", "rejected_rows"]),
     "precomputed_embeddings": ("embeddings", ["items"]),
+    "fusion": (
+        "embeddings",
+        ["behaviour_embeddings", "image_embeddings", "interactions", "items", "precomputed_embeddings", "text_embeddings"],
+    ),
     "fused_embeddings": (
         "embeddings",
-        ["behaviour_embeddings", "image_embeddings", "items", "precomputed_embeddings", "text_embeddings"],
+        ["behaviour_embeddings", "fusion", "image_embeddings", "items", "precomputed_embeddings", "text_embeddings"],
     ),
     "codebooks": ("semantic_ids", ["fused_embeddings"]),
     "semantic_ids": ("semantic_ids", ["codebooks", "fused_embeddings", "items"]),
@@ -48,7 +52,7 @@ CHECKS = {
     "sid_quality": ["gates"],
 }
 
-LEARNED = {"behaviour_embeddings", "codebooks", "recommender"}
+LEARNED = {"behaviour_embeddings", "codebooks", "fusion", "recommender"}
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 

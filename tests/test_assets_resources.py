@@ -1,6 +1,5 @@
 import fcntl
 import runpy
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ import pytest
 from sidlake.assets.catalog import catalog
 from sidlake.assets.resources import JOB_TAG, Settings, SidlakeResource, settings_from
 from sidlake.errors import StorageError, WarehouseBusy
-from sidlake.pipelines.run import StepReport
+from sidlake.pipelines.run import Step, StepReport
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 
@@ -65,7 +64,7 @@ def test_the_writer_lock_is_held_from_the_first_step_to_the_end_of_the_run(tmp_p
 
     @dg.asset
     def first(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> None:
-        sidlake.run_step(context, lambda ctx: StepReport(step="first"))
+        sidlake.run_step(context, Step(name="first", run=lambda ctx: StepReport(step="first"), skips=False))
 
     @dg.asset(deps=[first])
     def second(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -89,19 +88,33 @@ def test_a_missing_source_fails_the_run_at_once(tmp_path):
 
 
 def test_a_busy_warehouse_is_tried_again_until_it_is_free(tmp_path):
-    resource = SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path))
-    lock = resource.open_warehouse().root / "writer.lock"
-    held = lock.open("w")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    threading.Timer(1.0, held.close).start()
-    result = dg.materialize([catalog], resources={"sidlake": resource})
+    lock = SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path)).open_warehouse().root / "writer.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        class FreedBeforeTheSecondTry(SidlakeResource):
+            def open_run(self, context):
+                if context.retry_number:
+                    held.close()
+                return super().open_run(context)
+
+        resource = FreedBeforeTheSecondTry(warehouse=str(tmp_path / "w"), recipe=str(tmp_path / "recipe.toml"))
+        result = dg.materialize([catalog], resources={"sidlake": resource})
     assert WarehouseBusy.__name__ in _restarts(result)[0]
 
 
 def test_storage_that_comes_back_is_tried_again(tmp_path):
     (tmp_path / "w").write_text("not a folder")
-    threading.Timer(1.0, (tmp_path / "w").unlink).start()
-    result = dg.materialize([catalog], resources={"sidlake": SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path))})
+
+    class ThereAtTheSecondTry(SidlakeResource):
+        def open_run(self, context):
+            if context.retry_number:
+                (tmp_path / "w").unlink()
+            return super().open_run(context)
+
+    recipe = SAMPLE.write_shop(tmp_path)
+    resource = ThereAtTheSecondTry(warehouse=str(tmp_path / "w"), recipe=str(recipe))
+    result = dg.materialize([catalog], resources={"sidlake": resource})
     assert StorageError.__name__ in _restarts(result)[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 from sidlake.errors import HoldError, LawBroken
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id
-from sidlake.pipelines.steps import JOBS, run_job, run_step
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.laws import verify
 from sidlake.warehouse.releases import current, history, rollback
@@ -46,7 +46,6 @@ dim = 16
 [tokenizer]
 widths = [4, 4, 8]
 """
-STEPS = [step for step in JOBS["refresh"] if step.__name__ != "write_quality_report"]
 
 
 def sale(item, title, user="u0", minute=0):
@@ -67,11 +66,7 @@ def some_order(sold, users):
 def run(shop, job="refresh"):
     """Run the steps of a job and return their reports by step."""
     ctx = opened(shop, job)
-    steps = STEPS if job == "refresh" else [step for step in JOBS[job] if step.__name__ != "write_quality_report"]
-    with shop.warehouse.writing(ctx.run_id):
-        reports = [run_step(ctx, step) for step in steps]
-    shop.warehouse.discard_staging(ctx.run_id)
-    return {report.step: report for report in reports}
+    return {report.step: report for report in run_job(ctx, without=["report"])}
 
 
 def opened(shop, job, **settings):

@@ -3,10 +3,10 @@
 import pytest
 
 from sidlake.encoders.fusion.fusion import Fusion
-from sidlake.pipelines.fuse import EMBEDDING_STEPS, load_fusion
-from sidlake.pipelines.ingest.step import ingest_sources
+from sidlake.pipelines.fuse import load_fusion
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext, new_run_id
+from sidlake.pipelines.run import RunContext, new_run_id, run_step
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.tables import Warehouse
 
 KINDS = {
@@ -31,8 +31,8 @@ def fused(shop, tmp_path_factory):
         (folder / f"{name}.toml").write_text(f'name = "{name}"\nsource = "a test"\n[encoders]\n{fuse}\n{REST}')
         recipe = load_recipe(shop.recipe, method=folder / f"{name}.toml")
         ctx = RunContext.open(Warehouse.create_or_open(folder / "lake"), recipe, run_id=new_run_id(), job="retrain")
-        report = [step(ctx) for step in (ingest_sources, *EMBEDDING_STEPS)][-1]
-        made[name] = report, ctx.facts, load_fusion(ctx)
+        reports = {name: run_step(ctx, step) for name, step in STEPS.items() if step.group in ("catalog", "embeddings")}
+        made[name] = reports["fit_fusion"], ctx.state.explained, load_fusion(ctx)
     return made
 
 
@@ -48,10 +48,10 @@ def test_the_kind_is_the_recipe_s(fused):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_each_modality_explains_is_kept_and_reported(fused, kind):
-    report, facts, _ = fused[kind]
-    assert sorted(facts["explained"]) == ["behaviour", "text"]
-    assert sum(facts["explained"].values()) == pytest.approx(1.0, abs=2e-4)  # rounded to four digits each
-    assert {report.details[f"{name}_explains"] for name in ("text", "behaviour")} == set(facts["explained"].values())
+    report, explained, _ = fused[kind]
+    assert sorted(explained) == ["behaviour", "text"]
+    assert sum(explained.values()) == pytest.approx(1.0, abs=2e-4)  # rounded to four digits each
+    assert {report.details[f"{name}_explains"] for name in ("text", "behaviour")} == set(explained.values())
 
 
 def test_pairs_are_of_training_and_their_window_is_in_the_artifact(fused):

@@ -11,9 +11,9 @@ import pytest
 
 from sidlake.errors import ContractError, RecipeError
 from sidlake.pipelines.ingest.schema import check_columns, columns_read
-from sidlake.pipelines.ingest.step import ingest_sources
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.run import RunContext, run_step
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.tables import Warehouse
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
@@ -87,9 +87,9 @@ def test_every_column_that_the_recipe_names_is_read(shop):
 
 def test_an_ingested_source_leaves_its_columns_in_the_releases_inputs(shop, tmp_path):
     ctx = RunContext.open(Warehouse.create_or_open(tmp_path / "lake"), load_recipe(shop), run_id="run", job="retrain")
-    ingest_sources(ctx)
-    assert ctx.facts["inputs"]["items"]["columns"] == KNOWN["items"]["columns"]
-    assert ctx.facts["inputs"]["events"]["columns"]["ts"].startswith("Datetime")
+    run_step(ctx, STEPS["ingest"])
+    assert ctx.state.inputs["items"]["columns"] == KNOWN["items"]["columns"]
+    assert ctx.state.inputs["events"]["columns"]["ts"].startswith("Datetime")
 
 
 def test_another_word_for_new_columns_is_refused(shop):

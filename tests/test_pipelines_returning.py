@@ -9,7 +9,7 @@ import pytest
 
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id
-from sidlake.pipelines.steps import JOBS, run_step
+from sidlake.pipelines.steps import run_job
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.releases import current, rollback
 from sidlake.warehouse.tables import Warehouse
@@ -55,11 +55,7 @@ def write_day(shop, day, items):
 def run(shop, job="refresh"):
     """Run a job without its page and return the report of its ingest step."""
     ctx = RunContext.open(shop.warehouse, load_recipe(shop.folder / "recipe.toml"), run_id=new_run_id(), job=job)
-    steps = [step for step in JOBS[job] if step.__name__ not in ("write_quality_report", "train_recommender")]
-    with shop.warehouse.writing(ctx.run_id):
-        reports = [run_step(ctx, step) for step in steps]
-    shop.warehouse.discard_staging(ctx.run_id)
-    return reports[0]
+    return run_job(ctx, without=["train", "report"])[0]
 
 
 def days_of(shop, item):

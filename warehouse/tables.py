@@ -102,6 +102,19 @@ class Warehouse:
         """Return where this machine has what was kept as `path`; `path` itself on a local warehouse. It may not exist."""
         return self.location.fetched(path, digest)
 
+    def put(self, name: str, content: bytes) -> None:
+        """Write the small file `name` below the warehouse, whole or not at all; every machine reads it."""
+        with storage_errors(self.url):
+            self.location.put(f"{self.url}/{name}", content)
+
+    def get(self, name: str) -> bytes | None:
+        """Return what was `put` as `name`, or None."""
+        return self.location.get(f"{self.url}/{name}")
+
+    def remove(self, name: str) -> None:
+        """Delete what was `put` as `name`, if it is there."""
+        self.location.remove(f"{self.url}/{name}")
+
     def staging(self, run_id: str) -> Path:
         """Return the directory, made if absent, where the workers of `run_id` write Parquet files for `append_files`."""
         folder = self._staging(run_id)

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.pipelines.run import RunContext, new_run_id
-from sidlake.pipelines.steps import JOBS, run_step
+from sidlake.pipelines.run import RunContext, new_run_id, run_step
+from sidlake.pipelines.run_state import forget_state
+from sidlake.pipelines.steps import steps_of
 from sidlake.warehouse import holds, releases
 from sidlake.warehouse.catalog import write_catalog
 from sidlake.warehouse.keep import pins, retention, vacuum
@@ -33,7 +35,7 @@ __all__ = ["FIRST_DAY", "Settings", "Shop", "new_run", "step_names"]
 
 FIRST_DAY = datetime(2020, 1, 1, 9)
 DIMENSIONS = 6
-_SKIPPED = {"embed_text", "write_quality_report", "train_recommender"}  # a model, a page: not what is looked for here
+_SKIPPED = {"train", "report"}  # a model, a page: not what is looked for here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +131,10 @@ class Shop:
         ctx = self._open(warehouse, run)
         if run.job == "refresh":
             _ = ctx.generation
+            refuse_changed_generation(ctx)
         with warehouse.writing(run.run_id):
-            for step in JOBS[run.job]:  # type: ignore[index]
-                name = step.__name__
+            for step in steps_of(run.job):  # type: ignore[arg-type]
+                name = step.name
                 if name in _SKIPPED or (run.steps is not None and name not in run.steps):
                     continue
                 yield name
@@ -139,6 +142,7 @@ class Shop:
                     ctx = self._open(warehouse, run)  # each asset opens the run anew
                 run_step(ctx, step)
         warehouse.discard_staging(run.run_id)
+        forget_state(warehouse, run.run_id)
 
     def _open(self, warehouse: Warehouse, run: Run) -> RunContext:
         recipe, why = load_recipe(self.folder / "recipe.toml"), "composition" if run.override else None
@@ -173,7 +177,7 @@ def new_run() -> str:
 
 def step_names(job: str) -> list[str]:
     """Return the names of the steps of `job` that run here."""
-    return [step.__name__ for step in JOBS[job] if step.__name__ not in _SKIPPED]  # type: ignore[index]
+    return [step.name for step in steps_of(job) if step.name not in _SKIPPED]  # type: ignore[arg-type]
 
 
 def _vector(item: str, version: int, salt: int) -> list[float]:

@@ -1,9 +1,6 @@
-"""The steps that embed pictures and bring in vectors made elsewhere: modalities that some items have and others lack.
+"""The step that embeds pictures, a modality that some items have and others lack.
 
-A picture that cannot be read is a row of `rejected_rows`, and its item goes on without the modality; vectors of a precomputed
-table belong to the item, whatever its content is now, and to the digest of the table.
-
-Memory: pictures one row group at a time; a precomputed table whole, 4 * D bytes per row of it.
+A picture that cannot be read is a row of `rejected_rows`, and its item goes on without the modality. Memory: one row group.
 """
 
 from __future__ import annotations
@@ -15,13 +12,13 @@ import polars as pl
 import pyarrow as pa
 
 from sidlake.encoders.image.encoder import ImageEncoder, ImageEncoderConfig
-from sidlake.encoders.precomputed import load_precomputed, precomputed_id
 from sidlake.errors import EncoderError
+from sidlake.pipelines.embed.known import add_files, embedded, same_as_generation
 from sidlake.pipelines.engines import stage
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.embeddings import embedding_rows, missing_rows
 
-__all__ = ["EmbedImages", "embed_image", "embed_precomputed"]
+__all__ = ["EmbedImages", "embed_image"]
 
 _IMAGES_PER_GROUP = 512
 _PICTURE = ["image", "image_uri"]
@@ -53,84 +50,28 @@ def embed_image(ctx: RunContext) -> StepReport:
         EncoderError: the model cannot be loaded, or in a refresh it is not the one of the generation.
     """
     config = ctx.recipe.encoders.image
-    if config is None or ctx.unchanged("embed_image", inputs=["items"], outputs=["item_embeddings"], config=config):
+    if config is None:
         return StepReport(step="embed_image", skipped=True)
     encoder_id = _image_encoder(config).encoder_id
-    _same_as_generation(ctx, "image", encoder_id)
+    same_as_generation(ctx, "image", encoder_id)
     items = ctx.read("items", ["item_id", "content_hash", *_PICTURE])
     with_picture = items.filter(pa.array([picture is not None for picture in _pictures(items)]))
-    missing = missing_rows(with_picture, head_of_embeddings(ctx), "image", encoder_id)
+    missing = missing_rows(with_picture, embedded(ctx), "image", encoder_id)
     rejected = pa.table({"item_id": pa.array([], pa.string())})
     if len(missing):
         folder = ctx.warehouse.staging(ctx.run_id) / "embed_image"
         source = stage(missing, folder / "input.parquet", rows_per_group=_IMAGES_PER_GROUP)
         transform = EmbedImages(config, ctx.recipe.folder)
         files = ctx.engine.run(transform, source, folder / "output", label="pictures", progress=ctx.progress)
-        ctx.tables["item_embeddings"] = ctx.warehouse.append_files(
-            "item_embeddings", files, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
-        )
-        rejected = missing_rows(missing, head_of_embeddings(ctx), "image", encoder_id)
+        add_files(ctx, files)
+        rejected = missing_rows(missing, embedded(ctx), "image", encoder_id)
         _reject(ctx, rejected, config)
         if len(rejected) == len(with_picture):
             raise _none_readable(ctx, rejected, config)
-    ctx.note(encoders=encoders_of(ctx) | {"image": encoder_id})
+    ctx.state.encoders["image"] = encoder_id
     details = {"encoder": encoder_id, "embedded": len(missing) - len(rejected), "rejected": len(rejected)}
     details["without_picture"] = len(items) - len(with_picture)
     return StepReport(step="embed_image", rows={"item_embeddings": len(missing) - len(rejected)}, details=details)
-
-
-def embed_precomputed(ctx: RunContext) -> StepReport:
-    """Bring in the vectors of the recipe's precomputed tables, each a modality by its name.
-
-    Raises:
-        EncoderError: a table is missing or broken (ids, dimension, values).
-    """
-    tables = ctx.recipe.encoders.precomputed
-    items = ctx.read("items", ["item_id", "content_hash"]) if tables else None
-    added = 0
-    details: dict[str, int] = {}
-    for modality, config in tables.items():
-        assert items is not None
-        ids, uppercase = items.column("item_id").to_pylist(), ctx.recipe.items.uppercase_ids
-        found = load_precomputed(config, ids, root=ctx.recipe.folder, uppercase_ids=uppercase)
-        # a refresh keeps the generation's vectors and takes those of new items from the table as it is now
-        kept = encoders_of(ctx).get(modality) if ctx.job == "refresh" else None
-        encoder_id = kept or precomputed_id(config, found.digest)
-        have = missing_rows(items, head_of_embeddings(ctx), modality, encoder_id)
-        where = pa.compute.index_in(have.column("item_id"), value_set=items.column("item_id")).to_numpy()
-        present = found.present_N[where]
-        rows = embedding_rows(have.filter(pa.array(present)), modality, encoder_id, found.vectors_ND[where[present]])
-        if len(rows):
-            ctx.tables["item_embeddings"] = ctx.warehouse.append_at(
-                "item_embeddings", rows, head=ctx.tables.get("item_embeddings"), run_id=ctx.run_id
-            )
-        ctx.note(encoders=encoders_of(ctx) | {modality: encoder_id})
-        added += len(rows)
-        details |= {f"{modality}_items": int(found.present_N.sum()), f"{modality}_unknown_ids": found.unknown_ids}
-    return StepReport(step="embed_precomputed", skipped=not added, rows={"item_embeddings": added}, details=details)
-
-
-def encoders_of(ctx: RunContext) -> dict[str, str]:
-    """Return the encoder of each modality in force."""
-    encoders = ctx.facts.get("encoders", {})
-    assert isinstance(encoders, dict)
-    return dict(encoders)
-
-
-def head_of_embeddings(ctx: RunContext) -> pl.LazyFrame | None:
-    """Return the newest version, released or not: what a run that died has embedded need not be embedded again."""
-    version = ctx.warehouse.version("item_embeddings")
-    if version is None:
-        return None
-    ctx.tables["item_embeddings"] = version
-    return ctx.warehouse.scan("item_embeddings", version=version)
-
-
-def _same_as_generation(ctx: RunContext, modality: str, encoder_id: str) -> None:
-    known = encoders_of(ctx).get(modality)
-    if ctx.job == "refresh" and known != encoder_id:
-        msg = f"{modality} encoder {encoder_id} is not the one of generation {ctx.generation}, {known}: run retrain"
-        raise EncoderError(msg, encoder=encoder_id, generation_encoder=known)
 
 
 def _none_readable(ctx: RunContext, rows: pa.Table, config: ImageEncoderConfig) -> EncoderError:

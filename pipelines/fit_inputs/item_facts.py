@@ -106,8 +106,7 @@ def training_pairs(ctx: RunContext, items: pa.Table) -> TrainingPairs | None:
 
 
 def _collaborative(ctx: RunContext, items: pa.Table) -> npt.NDArray[np.float32] | None:
-    encoders = ctx.facts.get("encoders", {})
-    encoder_id = encoders.get("behaviour") if isinstance(encoders, dict) else None
+    encoder_id = ctx.state.encoders.get("behaviour")
     if encoder_id is None:
         return None
     embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])

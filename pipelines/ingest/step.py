@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from sidlake.pipelines.ingest.sources import SourceFiles, file_digest
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.run import RunContext, StepReport
 
-__all__ = ["days_brought", "ingest_events", "ingest_sources"]
+__all__ = ["days_brought", "ingest_settings", "ingest_sources"]
 
 _DAY = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
 
@@ -40,20 +39,47 @@ def ingest_sources(ctx: RunContext) -> StepReport:
     Raises:
         SourceError: a source is missing or damaged. ContractError: too many rows rejected, or nothing left.
     """
-    report = _ingest(ctx)
-    ctx.note(ingested=not report.skipped)
-    return report
+    recipe = ctx.recipe
+    listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources")
+    files = {name: found.files for name, found in listed.items()}
+    digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
+    whole = {source: digest_of_files(named) for source, named in digests.items()}
+    pictures = PictureFiles(Path(recipe.folder), ctx.warehouse.root / "cache" / "pictures.json")
+    repainted = _repainted(ctx, pictures)
+    if _whole(ctx.state.inputs) == whole and ctx.made_alike() and _has_outputs(ctx) and not repainted:
+        return StepReport(step="ingest", skipped=True)
+    try:
+        columns, result = ({}, None) if repainted else _only_new(ctx, files, digests, pictures)
+        if result is None:
+            columns = check_columns(recipe, files, ctx.base_state.inputs)
+            result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files, pictures=pictures)
+    except ContractError as error:
+        raise keep_rejected(ctx.warehouse, ctx.run_id, error) from error
+    items, gone = _write_items(ctx, result)
+    _write_events(ctx, result, items, gone=gone)
+    _write_rejected(ctx, result)
+    seen = pictures.state(items.column("image_uri").to_pylist()) if recipe.items.image else ""
+    pictures.remember()
+    ctx.state.inputs = {name: _input(ctx, name, digests[name], whole[name], columns[name], seen) for name in files}
+    _remember(ctx, result, digests, whole)
+    rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
+    rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
+    details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
+    details |= {"retired": gone} if gone else {}
+    details |= _noticed(ctx, result, listed, digests)
+    return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
 
 
-def ingest_events(ctx: RunContext) -> StepReport:
-    """Return what this run ingested of `interactions`; a run that has not ingested yet does it now."""
-    known = ctx.facts.get("ingested")
-    if known is None:
-        return replace(ingest_sources(ctx), step="interactions")
-    days = days_brought(ctx)
-    return StepReport(
-        step="interactions", skipped=not known, rows={"interactions": sum(days.values())}, details={"days": len(days)}
-    )
+def ingest_settings(ctx: RunContext) -> list[object]:
+    """Return what the three tables depend on: how the recipe reads its sources, and the content that was read."""
+    recipe = ctx.recipe
+    pictures = {name: entry.get("pictures", "") for name, entry in ctx.state.inputs.items()}
+    return [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, _whole(ctx.state.inputs), pictures]
+
+
+def _has_outputs(ctx: RunContext) -> bool:
+    needed = {"items", "rejected_rows", *(["interactions"] if ctx.recipe.interactions else [])}
+    return needed <= ctx.tables.keys()
 
 
 def days_brought(ctx: RunContext) -> dict[str, int]:
@@ -72,42 +98,6 @@ def days_brought(ctx: RunContext) -> dict[str, int]:
         if found and found.group(1) in counts:
             counts[found.group(1)] += row["num_records"]
     return counts
-
-
-def _ingest(ctx: RunContext) -> StepReport:
-    recipe = ctx.recipe
-    listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources")
-    files = {name: found.files for name, found in listed.items()}
-    digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
-    whole = {source: digest_of_files(named) for source, named in digests.items()}
-    config = [recipe.sources, recipe.items, recipe.interactions, recipe.retirement, whole]
-    outputs = ["items", "rejected_rows", *(["interactions"] if recipe.interactions else [])]
-    pictures = PictureFiles(Path(recipe.folder), ctx.warehouse.root / "cache" / "pictures.json")
-    repainted = _repainted(ctx, pictures)
-    if ctx.unchanged("ingest", inputs=[], outputs=outputs, config=config) and not repainted:
-        return StepReport(step="ingest", skipped=True)
-    if ctx.base is not None:  # a step that is tried again starts from the release, not from what its first attempt wrote
-        ctx.tables |= {table: ctx.base.tables[table] for table in outputs if table in ctx.base.tables}
-    try:
-        result = None if repainted else _only_new(ctx, files, digests, pictures)
-        if result is None:
-            ctx.note(columns=check_columns(recipe, files, ctx.base.inputs if ctx.base else {}))
-            result = ingest(recipe, run_id=ctx.run_id, now=ctx.now, files=files, pictures=pictures)
-    except ContractError as error:
-        raise keep_rejected(ctx.warehouse, ctx.run_id, error) from error
-    items, gone = _write_items(ctx, result)
-    _write_events(ctx, result, items, gone=gone)
-    _write_rejected(ctx, result)
-    seen = pictures.state(items.column("image_uri").to_pylist()) if recipe.items.image else ""
-    pictures.remember()
-    ctx.note(inputs={name: _input(ctx, name, digests[name], whole[name], seen) for name in files})
-    _remember(ctx, result, digests, whole)
-    rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
-    rules = {f"{entry['values']}": entry["counts"] for entry in pc.value_counts(result.rejected_rows.column("rule")).to_pylist()}
-    details: dict[str, object] = {"described": len(result.items), "only_new_files": result.adds} if result.adds else {}
-    details |= {"retired": gone} if gone else {}
-    details |= _noticed(ctx, result, listed, digests)
-    return StepReport(step="ingest", rows=rows, details=details | {f"rejected_{rule}": count for rule, count in rules.items()})
 
 
 def _noticed(
@@ -143,21 +133,23 @@ def _repainted(ctx: RunContext, pictures: PictureFiles) -> bool:
     return bool(pictures.state(places.to_pylist()) != before.get("pictures", ""))
 
 
-def _only_new(ctx: RunContext, files: Files, digests: dict[str, dict[str, str]], pictures: PictureFiles) -> Ingested | None:
-    """Return what files that are new since the base release add; None where all files must be read."""
+def _only_new(
+    ctx: RunContext, files: Files, digests: dict[str, dict[str, str]], pictures: PictureFiles
+) -> tuple[dict[str, dict[str, str]], Ingested | None]:
+    """Return the sources' columns and what files that are new since the base release add; None where all files must be read."""
     known = _recalled(ctx)
     if known is None or "rejected_rows" not in ctx.tables:
-        return None
+        return {}, None
     if any(digests[source].get(name) != digest for source, named in known.digests.items() for name, digest in named.items()):
-        return None
+        return {}, None
     new = {source: {n: path for n, path in named.items() if n not in known.digests[source]} for source, named in files.items()}
     rejected = pl.from_arrow(ctx.read("rejected_rows", ["source", "target", "row", "rule", "value"]))
     assert isinstance(rejected, pl.DataFrame)
     events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]) if "interactions" in ctx.tables else None
-    ctx.note(columns=check_columns(ctx.recipe, new, ctx.base.inputs if ctx.base else {}))
+    columns = check_columns(ctx.recipe, new, ctx.base_state.inputs)
     before = Known(evidence=known.evidence, heard=known.heard, rows_read=known.rows_read, rejected=rejected, events=events)
     result = ingest_new(ctx.recipe, new, before, run_id=ctx.run_id, now=ctx.now, pictures=pictures)
-    return None if result is not None and _may_return(ctx, result, known) else result
+    return columns, None if result is not None and _may_return(ctx, result, known) else result
 
 
 def _recalled(ctx: RunContext) -> Remembered | None:
@@ -179,10 +171,11 @@ def _remember(ctx: RunContext, result: Ingested, digests: dict[str, dict[str, st
     forget_others(folder, base | {key})
 
 
-def _input(ctx: RunContext, source: str, digests: dict[str, str], whole: str, pictures: str) -> dict[str, object]:
+def _input(
+    ctx: RunContext, source: str, digests: dict[str, str], whole: str, columns: dict[str, str], pictures: str
+) -> dict[str, object]:
     """Return what the release says of a source: its digest, the number of files, and the digest of picture files that it names."""
-    columns: Any = ctx.facts["columns"]
-    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path, "columns": columns[source]}
+    entry: dict[str, object] = {"sha256": whole, "path": ctx.recipe.sources[source].path, "columns": columns}
     entry |= {"pictures": pictures} if pictures and source == ctx.recipe.items.source else {}
     return entry if list(digests) == [""] else entry | {"files": len(digests)}
 

@@ -35,7 +35,7 @@ from sidlake.errors import StorageError
 from sidlake.warehouse.places.staged_files import moved, uploaded
 from sidlake.warehouse.places.storage import storage_errors
 
-__all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_warehouse", "locate"]
+__all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_warehouse", "locate", "replacing"]
 
 # `Path("s3://bucket/x")` is written s3:/bucket/x, and command lines hand paths around.
 _STORE = re.compile(r"s3:/{1,2}([^/]+)/?(.*)")
@@ -127,6 +127,24 @@ class LocalFolder:
     def is_kept(self, path: Path) -> bool:
         """Return whether the folder `path` was kept to its end: it was written in one step."""
         return True
+
+    def put(self, url: str, content: bytes) -> None:
+        """Write the small file `url`, whole or not at all, in place of one that is there."""
+        with storage_errors(url), replacing(Path(url)) as temporary:
+            temporary.write_bytes(content)
+
+    def get(self, url: str) -> bytes | None:
+        """Return the content of the file `url`, or None where there is none."""
+        with storage_errors(url):
+            try:
+                return Path(url).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def remove(self, url: str) -> None:
+        """Delete the file `url`, if there is one."""
+        with storage_errors(url):
+            Path(url).unlink(missing_ok=True)
 
     def arrow_path(self, path: str) -> str:
         """Return `path` as Arrow's file system takes it."""
@@ -254,7 +272,7 @@ class ObjectStore:
                 return
             copy = path.parent / digest / path.name
             if digest:
-                with _replacing(copy) as temporary:
+                with replacing(copy) as temporary:
                     shutil.copyfile(path, temporary)
             self._upload(copy)
 
@@ -267,7 +285,7 @@ class ObjectStore:
         with storage_errors(self.url):
             file, marker = self.filesystem.get_file_info([self.arrow_path(remote), self.arrow_path(f"{remote}/{_COMPLETE}")])
             if pafs.FileType.File in (file.type, marker.type):
-                with _replacing(copy) as temporary:
+                with replacing(copy) as temporary:
                     if marker.type == pafs.FileType.File:
                         temporary.mkdir()
                     pafs.copy_files(self.arrow_path(remote), str(temporary), source_filesystem=self.filesystem)
@@ -295,6 +313,22 @@ class ObjectStore:
         with self.filesystem.open_output_stream(self.arrow_path(url)) as stream:
             stream.write(content)
 
+    def get(self, url: str) -> bytes | None:
+        """Return the content of a small object, or None where there is none."""
+        with storage_errors(self.url):
+            (found,) = self.filesystem.get_file_info([self.arrow_path(url)])
+            if found.type != pafs.FileType.File:
+                return None
+            with self.filesystem.open_input_stream(self.arrow_path(url)) as stream:
+                return bytes(stream.read())
+
+    def remove(self, url: str) -> None:
+        """Delete a small object, if there is one."""
+        with storage_errors(self.url):
+            (found,) = self.filesystem.get_file_info([self.arrow_path(url)])
+            if found.type == pafs.FileType.File:
+                self.filesystem.delete_file(self.arrow_path(url))
+
 
 def _refuse_bad(url: str) -> None:
     bad = _BAD_IN_PATH.search(url)
@@ -304,7 +338,7 @@ def _refuse_bad(url: str) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` that takes its place when the block succeeds, and is removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
