@@ -68,6 +68,50 @@ KEPT = {
             REFRESH,
         ],
     ),
+    # a modality that the generation does not know was a KeyError; other widths were recorded over the old codebooks
+    "another modality and other widths before a refresh": (
+        "list",
+        [
+            RETRAIN,
+            ("edit_recipe", {"pick": 5}),
+            ("add_items", {"num": 0, "pick": 0}),
+            REFRESH,
+            RETRAIN,
+            ("edit_recipe", {"pick": 1}),
+            ("add_items", {"num": 0, "pick": 0}),
+            REFRESH,
+            RETRAIN,
+        ],
+    ),
+    # a selection without the sequences published the old ones; one without the fusion ended in an assertion
+    "all steps but one, each of them once": (
+        "missing",
+        [
+            RETRAIN,
+            *(
+                act
+                for place in range(10)
+                for act in (
+                    ("add_items", {"num": 0, "pick": 0}),
+                    ("add_events", {"pick": place, "num": 4, "how": 0}),
+                    ("partial", {"pick": 0b1111111111 ^ (1 << place), "job": 0, "override": 0}),
+                )
+            ),
+            REFRESH,
+        ],
+    ),
+    # a run whose state was gone ended in success and published nothing
+    "a dead run executed again without what it had noted": (
+        "list",
+        [
+            RETRAIN,
+            ("add_items", {"num": 0, "pick": 0}),
+            ("crash", {"job": 0, "at": 40}),
+            ("vacuum", {"keep": 0, "grace": 0}),
+            ("run_again", {"how": 1, "override": 0}),
+            REFRESH,
+        ],
+    ),
 }
 
 

@@ -94,8 +94,6 @@ def vacuum(state: Composition, keep: int, grace: int) -> list[str]:
     live = {*readable[-(1 + keep % 4) :], *state.pins.values()}
     lost = set(state.shop.vacuum(keep=1 + keep % 4, grace=timedelta(0) if grace % 3 == 0 else timedelta(days=1)))
     state.gone |= lost
-    if grace % 3 == 0:
-        state.pending = None
     broken = [f"vacuum took {sorted(lost & live)}, which were to stay"] if lost & live else []
     if set(vacuumed(state.shop.warehouse)) != state.gone:
         broken.append(f"recorded as vacuumed are {sorted(vacuumed(state.shop.warehouse))}, told were {sorted(state.gone)}")

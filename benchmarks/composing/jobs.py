@@ -74,7 +74,7 @@ def die(state: Composition, job: int, at: int) -> list[str]:
 def expect_death(state: Composition, job: int, **_: int) -> None:
     """Note which run is about to die."""
     state.dying = True
-    state.pending = {"run_id": new_run(), "job": JOBS[job % 3], "at": ""}
+    state.pending = {"run_id": new_run(), "job": JOBS[job % 3], "at": "", "wanted": expected(state)}
 
 
 def mourn(state: Composition) -> list[str]:
@@ -98,10 +98,19 @@ def run_job(state: Composition, run: Run, *, twin: bool = False) -> list[str]:
     """Do `run` and return what is wrong after it; with `twin` a copy of the shop that remembers nothing does the same."""
     state.dying = state.dying and run.kill
     other = _copied(state) if twin else None
+    wanted = [expected(state)] + ([state.pending["wanted"]] if run.again and state.pending and state.pending["at"] else [])
     error, reached = _attempt(state.shop, run)
-    state.pending = {"run_id": run.run_id, "job": run.job, "at": reached} if error else None
+    state.pending = {"run_id": run.run_id, "job": run.job, "at": reached, "wanted": wanted[-1]} if error else None
     broken = _judge(state, run, error, reached)
+    if run.again and error is None and not any(_is(state, titles, events) for titles, events in wanted):
+        broken.append(f"{run.job} executed again succeeded, and what it was to publish is not there")
     return broken + (_same_as(state, other, run, error) if other else [])
+
+
+def _is(state: Composition, titles: dict[str, str], events: dict[tuple[str, str, int], int]) -> bool:
+    """Return whether the current release has these items and events."""
+    after = state.book.current
+    return after is not None and (after.titles, after.events) == (titles, events)
 
 
 def _attempt(shop: Shop, run: Run) -> tuple[BaseException | None, str]:

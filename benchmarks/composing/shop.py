@@ -146,7 +146,8 @@ class Shop:
 
     def _open(self, warehouse: Warehouse, run: Run) -> RunContext:
         recipe, why = load_recipe(self.folder / "recipe.toml"), "composition" if run.override else None
-        return RunContext.open(warehouse, recipe, run_id=run.run_id, job=run.job, override=why)  # type: ignore[arg-type]
+        known = run.again and run.steps is not None  # what the run has done before is counted on
+        return RunContext.open(warehouse, recipe, run_id=run.run_id, job=run.job, override=why, going_on=known)  # type: ignore[arg-type]
 
     def rollback(self, release_id: str) -> None:
         """Make an older release current."""
