@@ -75,6 +75,7 @@ dim = 8
 [tokenizer]
 widths = [4, 4, 16]
 [trainer]
+kind = "tiger"
 d_model = 16
 d_ff = 16
 num_layers = 1

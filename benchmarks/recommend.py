@@ -46,12 +46,8 @@ from sidlake.warehouse.tables import Warehouse
 ROOT = Path(__file__).resolve().parent.parent
 BEAUTY_DATA = (ROOT.parent / "shared" / "data" / "beauty", ROOT / "data" / "beauty")
 RECIPES = {"shop": ROOT / "recipes" / "online_retail.toml", "beauty": ROOT / "recipes" / "beauty.toml"}
-DECODERS = {
-    "shop": DecoderConfig(heads=("item",), d_model=128, num_layers=1, dropout=0.1, max_history=128, num_negatives=512,
-                          batch_positions=1024, max_epochs=4, learning_rate=2e-3),
-    "beauty": DecoderConfig(num_negatives=1024, batch_positions=1024, max_epochs=25, patience=5),
-}  # fmt: skip
-"""The settings of each catalogue's decoder; docs/log.md says what else was tried."""
+BEAUTY = DecoderConfig(num_negatives=1024, batch_positions=1024, max_epochs=25, patience=5)
+"""Beauty's recipe trains nothing, so its decoder stands here; the shop's is that of its recipe."""
 WEIGHTS = {"decoder": 3.0, "sasrec": 2.0, "codes": 2.0}
 """Shares of the time."""
 JUDGING_SECONDS = 60.0
@@ -149,7 +145,9 @@ def _rows(catalogue: Catalogue, arguments: argparse.Namespace, deadline: float) 
 
 
 def _configs(data: str, seed: int) -> dict[str, DecoderConfig]:
-    decoder = replace(DECODERS[data], seed=seed)
+    own = load_recipe(RECIPES[data]).trainer or BEAUTY
+    assert isinstance(own, DecoderConfig)
+    decoder = replace(own, seed=seed)
     return {
         "decoder": decoder,
         "sasrec": replace(decoder, kind="sasrec", inputs=("item",), heads=("item",)),

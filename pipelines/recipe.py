@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sidlake.errors import RecipeError
-from sidlake.generative.config import GenerativeConfig
+from sidlake.generative.config import DecoderConfig, GenerativeConfig
 from sidlake.pipelines.settings.drift import DriftConfig, RetirementConfig
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
 from sidlake.pipelines.settings.parsing import parse_dataclass
@@ -227,7 +227,7 @@ class Recipe:
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     gates: tuple[Gate, ...] = ()
-    trainer: GenerativeConfig | None = None
+    trainer: DecoderConfig | GenerativeConfig | None = None
     drift: DriftConfig = field(default_factory=DriftConfig)
     retirement: RetirementConfig = field(default_factory=RetirementConfig)
     method: Method | None = None

@@ -6,6 +6,7 @@ It reads the release, never a run's unpublished versions, and the checkpoint car
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,12 +14,13 @@ import pyarrow as pa
 from sidlake.pipelines.recipe import digest_of
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.embeddings import matrix_for
 from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.releases import Release
 
 if TYPE_CHECKING:
-    from sidlake.generative.config import GenerativeConfig
-    from sidlake.generative.trainer import TrainerResult
+    from sidlake.generative.config import DecoderConfig, GenerativeConfig
+    from sidlake.generative.trainer import FusedVectors, TrainerResult
 
 __all__ = ["train_recommender"]
 
@@ -32,7 +34,7 @@ def train_recommender(ctx: RunContext) -> StepReport:
         return _train(ctx, config, current)
 
 
-def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepReport:
+def _train(ctx: RunContext, config: DecoderConfig | GenerativeConfig, current: Release) -> StepReport:
     folder = ctx.warehouse.fetched(ctx.warehouse.checkpoints_dir / f"{current.release_id}-{digest_of(config)[:12]}")
     if folder.exists():
         if not ctx.warehouse.location.is_kept(folder):  # a run was killed while it uploaded
@@ -47,14 +49,18 @@ def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepR
         name: ctx.warehouse.read(name, version=current.tables[name]) for name in ("user_sequences", "semantic_ids", "sid_trie")
     }
     widths = _widths(ctx.warehouse.read("codebooks", version=current.tables["codebooks"], columns=["level"]))
-    with ctx.progress.track("training steps") as update:
+    unfinished = ctx.warehouse.checkpoints_dir / f".training-{folder.name}"
+    with ctx.progress.track("training") as update:
         result = train_and_evaluate(
             tables["user_sequences"],
             tables["semantic_ids"],
             tables["sid_trie"],
             widths=widths,
             config=config,
+            fused=_fused(ctx, current) if config.kind == "decoder" and "fused" in config.inputs else None,
+            keep_in=unfinished,
             progress=update,
+            say=ctx.progress.say,
             device="cuda" if torch.cuda.is_available() else "cpu",
         )
     _write(ctx, current, result)
@@ -67,11 +73,33 @@ def _train(ctx: RunContext, config: GenerativeConfig, current: Release) -> StepR
         widths=widths,
         config=config,
     )
+    shutil.rmtree(unfinished, ignore_errors=True)
     ctx.warehouse.keep(folder)
     write_catalog(ctx.warehouse)
     figures = {f"{m}_{metric}": round(v, 4) for m, split, metric, v in result.metrics if split == "test" and metric == "recall@10"}
-    rows = {"model_metrics": len(result.metrics), "recommendations": len(result.recommendations)}
-    return StepReport(step="train", rows=rows, details={"checkpoint": folder.name, **figures})
+    rows = {"model_metrics": len(result.metrics) + len(_curve(result)), "recommendations": len(result.recommendations)}
+    epochs = {"epochs": len(result.curve)} if result.curve else {}
+    return StepReport(step="train", rows=rows, details={"checkpoint": folder.name, **epochs, **figures})
+
+
+def _fused(ctx: RunContext, current: Release) -> FusedVectors:
+    """Return the fused vectors that the release's SIDs were made of; 4 * D bytes per item."""
+    from sidlake.generative.trainer import FusedVectors
+
+    items = ctx.warehouse.read("items", version=current.tables["items"], columns=["item_id", "content_hash"])
+    embeddings = ctx.warehouse.scan("item_embeddings", version=current.tables["item_embeddings"])
+    vectors_NF, present_N = matrix_for(items, embeddings, "fused", str(current.encoders["fused"]))
+    assert present_N.all(), "an item has no fused vector"
+    return FusedVectors(items.column("item_id"), vectors_NF)
+
+
+def _curve(result: TrainerResult) -> list[tuple[str, str, str, float]]:
+    """Return the rows of the training curve: the epoch stands where a split does."""
+    return [
+        (result.model.config.kind, f"epoch {row.epoch}", metric, value)
+        for row in result.curve
+        for metric, value in (("loss", row.loss), ("recall@10", row.recall), ("ndcg@10", row.ndcg))
+    ]
 
 
 def _write(ctx: RunContext, current: Release, result: TrainerResult) -> None:
@@ -79,7 +107,7 @@ def _write(ctx: RunContext, current: Release, result: TrainerResult) -> None:
     metrics = pa.Table.from_pylist(
         [
             {"release_id": current.release_id, "model": model, "split": split, "metric": metric, "value": value}
-            for model, split, metric, value in result.metrics
+            for model, split, metric, value in result.metrics + _curve(result)
         ]
     )
     recommendations = pa.Table.from_pylist(

@@ -37,7 +37,7 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
     models = pl.DataFrame()
     if warehouse.exists("model_metrics"):
         of_release = warehouse.scan("model_metrics").filter(pl.col("release_id") == release.release_id).drop("release_id")
-        models = of_release.filter(pl.col("metric").is_in(HEADLINES)).collect()
+        models = of_release.filter(pl.col("metric").is_in(HEADLINES) & pl.col("split").is_in(["valid", "test"])).collect()
     return {
         "release": release.release_id,
         "generation": release.generation,

@@ -52,6 +52,7 @@ dim = 8
 """
 TRAINER = """
 [trainer]
+kind = "tiger"
 d_model = 16
 d_ff = 32
 num_layers = 1

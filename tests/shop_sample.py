@@ -10,7 +10,7 @@ RECIPE = ROOT / "recipes" / "online_retail.toml"
 PRECISION = '\n[encoders.text]\nprecision = "float32"\n'  # measuring which is fastest takes ten seconds
 
 
-def small_shop(folder: Path, *, num_items: int = 200, num_users: int = 150, until: str = "2012-01-01", num_steps: int = 20) -> Path:
+def small_shop(folder: Path, *, num_items: int = 200, num_users: int = 150, until: str = "2012-01-01") -> Path:
     """Write the transactions of the most frequent items and customers up to a day, and a recipe for them; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = pl.scan_parquet(TRANSACTIONS).filter(pl.col("StockCode").str.contains(r"^\d{5}"))
@@ -19,14 +19,14 @@ def small_shop(folder: Path, *, num_items: int = 200, num_users: int = 150, unti
     kept = rows.join(items.select("StockCode"), on="StockCode", how="semi", maintain_order="left")
     kept = kept.join(users.head(num_users).select("CustomerID"), on="CustomerID", how="semi", maintain_order="left")
     kept.filter(pl.col("InvoiceDate") < pl.lit(until).str.to_datetime()).collect().write_parquet(folder / "transactions.parquet")
-    return write_recipe(folder, num_steps=num_steps)
+    return write_recipe(folder)
 
 
-def write_recipe(folder: Path, *, num_steps: int = 20, extra: str = "", replace: dict[str, str] | None = None) -> Path:
+def write_recipe(folder: Path, *, extra: str = "", replace: dict[str, str] | None = None) -> Path:
     """Write the shop's own recipe for `folder`/transactions.parquet with a short training; append `extra`, apply `replace`."""
     changes = {
         "../data/online_retail.parquet": "transactions.parquet",
-        "num_steps = 2000": f"num_steps = {num_steps}",
+        "max_epochs = 4": "max_epochs = 1",
         "maximum = 0.30": "maximum = 0.60",  # 200 items at 3x32 collide more than 4,700 at 3x128
     }
     text = RECIPE.read_text(encoding="utf-8") + PRECISION

@@ -42,7 +42,7 @@ def test_status_shows_tables_rejections_verdicts_and_models(shop):
     assert rows["items"] == rows["semantic_ids"] == 200
     assert {"cancelled_invoice", "price_not_positive"} <= {r["rule"] for r in state["rejected"]}
     assert {row["metric"] for row in state["quality"]} >= {"ehr_raw", "ehr_quantized", "ehr_reconstructed", "ehr_random_floor"}
-    assert {row["model"] for row in state["models"]} == {"tiger", "most_popular", "item_to_item"}
+    assert {row["model"] for row in state["models"]} == {"decoder", "most_popular", "item_to_item", "nearest_fused"}
     assert "release r000001 of generation g0001" in shop.sidlake("status").stdout
 
 

@@ -174,7 +174,7 @@ CONTRACTS: dict[str, pa.Schema] = {
             _field("user_id", pa.string(), "the user"),
             _field("rank", pa.int32(), "1 is best"),
             _field("item_id", pa.string(), "the recommended item"),
-            _field("score", pa.float32(), "log-probability of the SID"),
+            _field("score", pa.float32(), "log-probability of the item"),
         ]
     ),
     "releases": pa.schema(

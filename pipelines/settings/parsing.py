@@ -51,7 +51,7 @@ def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type
         return value
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _parse(next(a for a in arguments if a is not type(None)), value, path)
+        return _parse(_alternative([a for a in arguments if a is not type(None)], value, path), value, path)
     if origin is Literal:
         return _checked(value in arguments, value, path, f"one of {list(arguments)}")
     if is_dataclass(kind) and isinstance(kind, type):
@@ -69,6 +69,18 @@ def _parse(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401 - a type
         return float(value)
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     return _checked(fits, value, path, kind.__name__)
+
+
+def _alternative(kinds: list[Any], value: object, path: str) -> Any:  # noqa: ANN401
+    """Return the only one of `kinds`, or of several dataclasses the one whose field `kind` may be what `value` says.
+
+    Where `value` says no kind it is the first.
+    """
+    if len(kinds) == 1 or not isinstance(value, Mapping) or "kind" not in value:
+        return kinds[0]
+    spelled = {name: kind for kind in kinds for name in get_args(get_type_hints(kind)["kind"])}
+    _checked(value["kind"] in spelled, value["kind"], _join(path, "kind"), f"one of {list(spelled)}")
+    return spelled[value["kind"]]
 
 
 def _checked(fits: bool, value: Any, path: str, expected: str) -> Any:  # noqa: ANN401
