@@ -34,6 +34,7 @@ from sidlake.errors import GateFailed, NotFoundError, RecipeError, SidlakeError
 
 if TYPE_CHECKING:
     from sidlake.pipelines.engines import Engine
+    from sidlake.quality.assignment import Assignment
 
 __all__ = ["app", "main"]
 
@@ -234,7 +235,9 @@ def import_sids(
     levels: Annotated[int | None, typer.Option(min=1, help="Keep the first levels only.")] = None,
     width: Annotated[list[int] | None, typer.Option(min=1, help="Codes of a level; one for all levels, or one each.")] = None,
     ids: Annotated[Path | None, typer.Option(help="Item of each row of grid and npy, one per line.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Refuse SIDs that collapsed, or that the recipe's gates refuse.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Refuse collapsed SIDs, what the recipe's gates refuse, and items that are not there.")
+    ] = False,
     recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe whose gates and spelling of ids hold.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -256,17 +259,21 @@ def import_sids(
     found = read_assignment(
         file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids, uppercase_ids=uppercase
     )
+    without_sid = None
     if check:
         require_sound(found, rules.gates if rules else ())
+        without_sid = _items_without_sid(warehouse, found)
     path = output or locate(warehouse).folder / "assignments" / f"{name}.parquet"
     with disk_errors(path):
         write_assignment(found, path)
-    about = describe_assignment(found) | {"path": str(path)}
+    about = describe_assignment(found) | {"path": str(path)} | ({"items_without_sid": without_sid} if check else {})
     if as_json:
         print_json(about)
         return
     sizes = "x".join(str(size) for size in about["widths"])
     print_line(f"{name}: {about['items']:,} items, {about['different_sids']:,} different SIDs of {sizes}, in {path}")
+    if check:
+        print_line(f"  {_said_of_ids(without_sid)}")
     for note in about["stripped"]:
         print_line(f"  left out {note}")
     if about["ends_in_deduplication"]:
@@ -306,6 +313,25 @@ def main() -> None:
         _fail(error, 2)
     except SidlakeError as error:
         _fail(error, 1)
+
+
+def _items_without_sid(warehouse: Path, found: Assignment) -> int | None:
+    """Return how many items of the current release `found` has no SID for; None where nothing has been published."""
+    from sidlake.quality.imported import require_known_ids
+    from sidlake.warehouse.releases import current
+    from sidlake.warehouse.tables import Warehouse
+
+    release = current(Warehouse(warehouse)) if Warehouse.is_at(warehouse) else None
+    if release is None:
+        return None
+    items = Warehouse(warehouse).read("items", version=release.tables["items"], columns=["item_id"])
+    return require_known_ids(found, items.column("item_id"))
+
+
+def _said_of_ids(without_sid: int | None) -> str:
+    if without_sid is None:
+        return "its items were compared with none: the warehouse has no release"
+    return f"all its items are in the catalogue, {without_sid:,} of which have no SID here"
 
 
 def _engine(name: str, runner: str, workers: int) -> Engine:

@@ -66,6 +66,8 @@ REMEDIES: dict[str, str] = {
     "ehr_raw": "the embeddings do not predict what comes next: check the encoder, its text fields and the modality weights",
     "ehr_quantized": "compare with ehr_raw: a wide gap asks for wider or more levels, a low ceiling for better embeddings",
     "ehr_reconstructed": "compare with ehr_quantized: a gap between them is the cost of moving items or of undoing the fusion",
+    "ehr_reconstructed_over_floor": "lists drawn at random hit as often: compare ehr_raw with ehr_random_floor; where that is near "
+    "it too, the embeddings do not predict what comes next, else the codes are too few or too narrow",
     "ehr_unmoved": "compare with ehr_quantized: a gap between them is the cost of undoing the fusion",
     "leaked_session_share": "the generation learned from these events: run retrain, so that sessions ask for what it never saw",
     "foreign_item_share": "new vectors lie near no published one: is the encoder still the same? New kinds of items need retrain",
@@ -129,10 +131,14 @@ MANDATORY: tuple[Gate, ...] = (
     # What collapses when vectors or codes do: hundreds of items of one text, or a first level of one code.
     Gate(metric="level_largest_share", level=0, maximum=0.5, severity="warn", optional=True),
     Gate(metric="raw_largest_group_share", maximum=0.5, severity="warn", optional=True),
+    Gate(metric="raw_collision_rate", maximum=0.9, severity="warn", optional=True),
 )
 """Gates of every recipe: what is never right, whatever the catalogue."""
 
-COLLAPSE: tuple[Gate, ...] = tuple(Gate(metric=gate.metric, level=gate.level, maximum=gate.maximum) for gate in MANDATORY[-2:])
+_OF_COLLAPSE = ("level_largest_share", "raw_largest_group_share", "raw_collision_rate")
+COLLAPSE: tuple[Gate, ...] = tuple(
+    Gate(metric=gate.metric, level=gate.level, maximum=gate.maximum) for gate in MANDATORY if gate.metric in _OF_COLLAPSE
+)
 """What refuses SIDs from elsewhere: of our own, whose vectors one can look at, it is a warning."""
 
 

@@ -40,7 +40,15 @@ from sidlake.quality.measure import measure_codes
 from sidlake.quality.metrics.collision import group_sizes
 from sidlake.tokenizers.item_ids import normal_ids, read_id_list
 
-__all__ = ["FORMATS", "assignment_of_table", "describe_assignment", "read_assignment", "require_sound", "write_assignment"]
+__all__ = [
+    "FORMATS",
+    "assignment_of_table",
+    "describe_assignment",
+    "read_assignment",
+    "require_known_ids",
+    "require_sound",
+    "write_assignment",
+]
 
 _KEY = b"sidlake.assignment"
 _TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z])_([0-9]{1,10})>")
@@ -139,6 +147,23 @@ def require_sound(assignment: Assignment, gates: Sequence[Gate] = ()) -> None:
     metrics = measure_codes(assignment.codes_NL, assignment.widths)
     names = {metric.metric for metric in metrics}
     require_pass(judge(metrics, (*COLLAPSE, *(gate for gate in gates if gate.metric in names - {"unique_share"}))))
+
+
+def require_known_ids(assignment: Assignment, item_ids: pa.ChunkedArray | pa.Array) -> int:
+    """Return how many of the catalogue's `item_ids` have no SID in `assignment`; each SID must be of an item that is there.
+
+    Raises `ContractError` with the number of SIDs of unknown items and three of those.
+    """
+    known = pc.is_in(assignment.item_ids, value_set=item_ids.cast(pa.string()))
+    strangers = assignment.item_ids.filter(pc.invert(known))
+    if len(strangers):
+        some = ", ".join(strangers.slice(0, 3).to_pylist())
+        msg = (
+            f"{assignment.name}: {len(strangers):,} of {len(assignment.item_ids):,} SIDs are of items that the catalogue does not "
+            f"have, such as {some}; allowed are 0. Is a spelling different, or do the SIDs belong to another catalogue?"
+        )
+        raise ContractError(msg, unknown=len(strangers), items=len(assignment.item_ids))
+    return len(item_ids) - len(assignment.item_ids)
 
 
 def describe_assignment(assignment: Assignment) -> dict[str, Any]:

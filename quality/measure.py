@@ -91,7 +91,8 @@ def measure(
     With a scorable session, hit rates at `k`: ehr_raw (the vectors), ehr_quantized (decoded raw codes, as decode returns them),
     ehr_reconstructed (decoded final codes, through `to_input_space` if given; without it only the codes differ from ehr_quantized),
     ehr_unmoved (raw codes by the way of ehr_reconstructed: the difference is what uniqueness cost);
-    each with _ci_half_width (95 %, Wilson), _bootstrap_low, _bootstrap_high and _tie_rate; ehr_random_floor and ehr_num_sessions.
+    each with _ci_half_width (95 %, Wilson), _bootstrap_low, _bootstrap_high and _tie_rate; ehr_random_floor, ehr_num_sessions,
+    and ehr_reconstructed_over_floor, the rate of the published SIDs less that floor.
     Ties are broken by `vectors_ND`. Raw and reconstructed also for cold targets (_cold) and four buckets of targets, rare to
     popular (_popularity_1 to _4, with ehr_num_sessions_… each), by `popularity_N` or, without it, by the histories of the sessions;
     None where no session asks for one. And per level, on final codes: consecutive_share and consecutive_shuffled_share.
@@ -321,6 +322,7 @@ def _hit_rate_metrics(
     metrics += [
         Metric(metric="ehr_unmoved", value=hit_rate_of(hits.get("ehr_unmoved", hits["ehr_quantized"])).value),
         Metric(metric="ehr_random_floor", value=raw.random_floor),
+        Metric(metric="ehr_reconstructed_over_floor", value=hit_rate_of(hits["ehr_reconstructed"]).value - raw.random_floor),
         Metric(metric="ehr_num_sessions", value=float(raw.num_sessions)),
     ]
     for name in ("ehr_raw", "ehr_reconstructed"):

@@ -247,6 +247,12 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "The rate of the published SIDs if no item had moved: the gap between them is what moving costs.",
         ),
         ("ehr_random_floor", "Hit rate by chance", "share", "What random vectors would hit; a rate near it is worth nothing."),
+        (
+            "ehr_reconstructed_over_floor",
+            "Hit rate beyond chance",
+            "share",
+            "The rate of the published SIDs less the rate by chance: 0 or below says nothing of what comes next.",
+        ),
         ("ehr_num_sessions", "Sessions scored", "sessions", "Users' histories that were scored; few make every rate uncertain."),
         (
             "leaked_session_share",

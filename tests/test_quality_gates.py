@@ -202,3 +202,14 @@ def test_the_table_keeps_the_contract_of_sid_quality():
 
 def test_no_verdicts_give_an_empty_table_of_the_contract():
     assert conform(to_table([]), "sid_quality").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "verdict"),
+    [
+        ("raw_collision_rate", 0.97, "warn"),
+        ("raw_collision_rate", 0.4, "pass"),
+    ],
+)
+def test_every_recipe_is_warned_of_codes_that_nearly_all_items_share(metric, value, verdict):
+    assert judge([Metric(metric=metric, value=value)], MANDATORY)[0].verdict == verdict

@@ -13,7 +13,14 @@ import torch
 
 from sidlake.errors import ContractError, GateFailed, SourceError
 from sidlake.quality.gates import Gate
-from sidlake.quality.imported import FORMATS, assignment_of_table, read_assignment, require_sound, write_assignment
+from sidlake.quality.imported import (
+    FORMATS,
+    assignment_of_table,
+    read_assignment,
+    require_known_ids,
+    require_sound,
+    write_assignment,
+)
 
 CODES = [[12, 3, 0], [0, 255, 7], [12, 3, 1], [4, 4, 4]]
 IDS = ["0", "1", "2", "3"]
@@ -341,3 +348,18 @@ def test_codes_that_collapsed_are_refused_and_sound_ones_are_not():
         require_sound(assignment_of_table(one_code, name="x", widths=[8, 32]))
     with pytest.raises(GateFailed, match="level_utilisation"):
         require_sound(assignment_of_table(sound, name="x", widths=[16, 4]), [Gate(metric="level_utilisation", minimum=0.9)])
+
+
+def test_sids_of_items_that_the_catalogue_lacks_are_refused_by_example():
+    table = pa.table({"item_id": ["a", "b", "z"], "codes": [[0, 0], [0, 1], [1, 0]]})
+    found = assignment_of_table(table, name="x", widths=[2, 2])
+    assert require_known_ids(found, pa.array(["a", "b", "c", "z"])) == 1
+    with pytest.raises(ContractError, match=r"1 of 3 SIDs are of items that the catalogue does not have, such as z"):
+        require_known_ids(found, pa.array(["a", "b", "c"]))
+
+
+def test_sids_that_nearly_all_items_share_are_refused():
+    codes = [[item % 7, item % 7] for item in range(100)]
+    table = pa.table({"item_id": [str(item) for item in range(100)], "codes": codes})
+    with pytest.raises(GateFailed, match=r"raw_collision_rate: 0.93 is above"):
+        require_sound(assignment_of_table(table, name="x", widths=[8, 8]))
