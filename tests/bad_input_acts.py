@@ -217,7 +217,7 @@ def republish(warehouse: Warehouse, parent: str | None = "r000001", **changed: i
 
 def taken_up(folder: Path, content: str) -> object:
     warehouse = released(folder)
-    (warehouse.staging("taken-up") / "state.json").write_text(content)
+    warehouse.put("runs/taken-up.json", content.encode())
     recipe = recipe_of(folder, RECIPE)
     return RunContext.open(warehouse, recipe, run_id="taken-up", job="refresh")
 

@@ -47,7 +47,6 @@ from bad_input_acts import (
 
 from sidlake.errors import SidlakeError
 from sidlake.pipelines.recipe import load_recipe
-from sidlake.warehouse import catalog
 from sidlake.warehouse.releases import rollback
 from sidlake.warehouse.tables import Warehouse
 
@@ -250,11 +249,8 @@ STORED = [
         "items", sample.items(["a"]).set_column(0, "item_id", pa.array([None], pa.string())), run_id="run",
     )),
     ("run id that leaves the folder", "ValueError", "it names a directory", lambda folder: Warehouse(folder).staging("../x")),
-    ("state of a run that is not JSON", "StorageError", "state.json", lambda folder: taken_up(folder, '{"tables": ')),
-    ("state of a run that lacks a part", "StorageError", "state.json", lambda folder: taken_up(folder, '{"tables": {}}')),
-    ("catalogue that is no database", "StorageError", "delete it", damaged(
-        lambda w: (w.root / "catalog.duckdb").write_bytes(b"not a database" * 999), lambda w: catalog.query(w, "select 1"),
-    )),
+    ("state of a run that is not JSON", "RunStateError", "cannot be used", lambda folder: taken_up(folder, '{"tables": ')),
+    ("state of a run that lacks a part", "RunStateError", "lacks", lambda folder: taken_up(folder, '{"tables": {}}')),
     ("codebook that is not there", "ArtifactError", "no codebook at", lambda folder: loaded_codebook(folder, None)),
     ("codebook that is a pickle", "ArtifactError", "not a readable", lambda folder: loaded_codebook(folder, pickle.dumps([1]))),
 ]  # fmt: skip
