@@ -21,6 +21,7 @@ from rich.console import Console
 from sidlake.assets.failures import failing_fast
 from sidlake.errors import NotFoundError, RecipeError
 from sidlake.pipelines.engines import Engine, LocalEngine
+from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, load_recipe
 from sidlake.pipelines.run import Job, RunContext, Step, StepReport, run_step
@@ -164,6 +165,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         """
         with failing_fast():
             ctx = self.open_run(context)
+            refuse_changed_generation(ctx)
             if JOB_TAG in context.run.tags:  # a whole job would end in a release; a selection builds on the current one
                 ctx.refuse_held()
             if not step.after_release:

@@ -37,10 +37,13 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason("nothing has been released yet; run the retrain job first")
         if held := sidlake.held():  # the cursor stays, so that the refresh is asked for when the hold is lifted
             return dg.SkipReason(held)
-        if seen == context.cursor:
+        asked, _, last = (context.cursor or "0:").partition(":")
+        if seen == last:
             return dg.SkipReason("no source file has changed")
-        # The key holds the files' state: the daemon starts one run per state, even if it dies before it saves the cursor.
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=digest_of(seen))], cursor=seen)
+        # The key counts the changes: files that are again as they were once ask again, and a daemon that dies before it saves the
+        # cursor asks under the same key, for which one run is started.
+        number = int(asked) + 1 if asked.isdecimal() else 1
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{number}-{seen}")], cursor=f"{number}:{seen}")
 
     return new_source_files
 

@@ -69,6 +69,16 @@ def test_a_changed_file_asks_once_under_its_own_key(shop, change):
     assert isinstance(tick(shop, cursor=after.cursor), dg.SkipReason)
 
 
+def test_files_that_are_again_as_they_were_ask_again(shop):
+    file = shop.folder / "events.parquet"
+    first = file.stat()
+    seen = [tick(shop)]
+    for time in (first.st_mtime_ns + 10**9, first.st_mtime_ns):
+        os.utime(file, ns=(time, time))
+        seen.append(tick(shop, cursor=seen[-1].cursor))
+    assert len({result.run_requests[0].run_key for result in seen}) == 3
+
+
 def test_the_same_state_has_the_same_key_so_that_a_lost_cursor_starts_no_second_run(shop):
     assert tick(shop).run_requests[0].run_key == tick(shop).run_requests[0].run_key
 
