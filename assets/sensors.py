@@ -10,8 +10,8 @@ import dagster as dg
 from sidlake.assets.jobs import refresh, retrain
 from sidlake.assets.resources import REASON_TAG, Settings, SidlakeResource
 from sidlake.errors import SourceError
-from sidlake.pipelines.drift import drift_reasons
 from sidlake.pipelines.ingest.sources import source_files
+from sidlake.pipelines.measuring.drift import drift_reasons
 from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
 from sidlake.warehouse.releases import current, history
 

@@ -20,13 +20,13 @@ from sidlake.encoders.fusion.fusion import Fusion
 from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.former_generation import former_codes
 from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
-from sidlake.pipelines.foreigners import foreign_items
 from sidlake.pipelines.fuse import load_fusion
 from sidlake.pipelines.generation import fused_vectors, load_generation
-from sidlake.pipelines.leaks import leaked, learned_events
-from sidlake.pipelines.offenders import Offenders, with_examples
+from sidlake.pipelines.measuring.foreigners import foreign_items
+from sidlake.pipelines.measuring.leaks import leaked, learned_events
+from sidlake.pipelines.measuring.offenders import Offenders, with_examples
+from sidlake.pipelines.measuring.staleness import staleness_metrics
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.pipelines.staleness import staleness_metrics
 from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
 from sidlake.quality.measure import Former, crowding, measure
 from sidlake.quality.metrics.sessions import Sessions

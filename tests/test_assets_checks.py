@@ -36,6 +36,7 @@ def shop(tmp_path):
         ctx = RunContext.open(warehouse, load_recipe(recipe), run_id=RUN, job="refresh")
         for table, rows in tables.items():
             ctx.write(table, rows, num_levels=3 if table == "semantic_ids" else None)
+        ctx.save()
         result = run_checks(resource, run_id=RUN, tags={OVERRIDE_TAG: override} if override else {})
         return {check.check_name: check for check in result.get_asset_check_evaluations()}
 

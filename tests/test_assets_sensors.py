@@ -10,7 +10,7 @@ import pytest
 
 from sidlake.assets.resources import REASON_TAG, Settings
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
-from sidlake.pipelines.drift import signals
+from sidlake.pipelines.measuring.drift import signals
 from sidlake.pipelines.settings.drift import DriftConfig
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.releases import publish, rollback

@@ -104,7 +104,7 @@ def test_the_demo_s_command_prints_steps_and_tour_and_leaves_its_run_for_the_ui(
     done = subprocess.run(command, cwd=ROOT, env=shop.environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     steps = [line.split()[0] for line in done.stderr.splitlines() if " s  " in line]
-    assert (len(steps), steps[0], steps[-3], set(steps[-2:])) == (15, "ingest", "release", {"train", "report"})
+    assert (len(steps), steps[0], steps[-3], set(steps[-2:])) == (16, "ingest", "release", {"train", "report"})
     assert "DEBUG" not in done.stderr
     assert "Release r000001" in done.stdout
     with dg.DagsterInstance.from_config(str(shop.home)) as instance:

@@ -23,7 +23,7 @@ def _retrain(folder, day):
     recipe = SAMPLE.write_shop(folder / "source", more=SAMPLE.INTERACTIONS + SAMPLE.BEHAVIOUR)
     warehouse = Warehouse.create_or_open(folder / "lake")
     ctx = RunContext.open(warehouse, load_recipe(recipe), run_id="run", job="retrain")
-    ctx.now = day
+    ctx.state.now = day
     run_job(ctx)
     return warehouse, get(warehouse)
 

@@ -154,7 +154,7 @@ def test_refresh_before_any_retrain_says_what_to_do(fresh_shop):
 
 def test_refresh_with_another_text_encoder_is_refused(shop_copy):
     write_recipe(shop_copy.recipe.parent, replace={PRECISION: PRECISION + "max_length = 16\n"})
-    with pytest.raises(SidlakeError, match="is not the one generation g0001 was made with"):
+    with pytest.raises(SidlakeError, match="is not that of generation g0001"):
         shop_copy.run("refresh")
     assert len(history(Warehouse(shop_copy.warehouse))) == 1
 

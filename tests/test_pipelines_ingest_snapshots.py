@@ -12,8 +12,8 @@ from source_files_sample import NOW, column, recipe_in
 from sidlake.errors import RecipeError, SourceError
 from sidlake.pipelines.ingest.reading import ingest
 from sidlake.pipelines.ingest.snapshots import listed_sources
-from sidlake.pipelines.ingest.step import ingest_sources
-from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.run import RunContext, run_step
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.places.location import locate
 from sidlake.warehouse.tables import Warehouse
 
@@ -124,9 +124,9 @@ def step_digest(folder, name, **settings):
     warehouse = Warehouse.create_or_open(folder / name)
     ctx = RunContext.open(warehouse, recipe_in(folder, "shop.db", more=MORE, **settings), run_id="run", job="retrain")
     with warehouse.writing("run"):
-        report = ingest_sources(ctx)
+        report = run_step(ctx, STEPS["ingest"])
     assert report.rows["items"] == len(ctx.read("items"))
-    return ctx.steps["ingest"]
+    return ctx.state.steps["ingest"]
 
 
 def test_the_step_goes_by_the_rows_of_a_query_not_by_the_database(tmp_path):
