@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sidlake.errors import LawBroken
 from sidlake.pipelines.recipe import digest_of
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import write_catalog
@@ -89,7 +90,10 @@ def _fused(ctx: RunContext, current: Release) -> FusedVectors:
     items = ctx.warehouse.read("items", version=current.tables["items"], columns=["item_id", "content_hash"])
     embeddings = ctx.warehouse.scan("item_embeddings", version=current.tables["item_embeddings"])
     vectors_NF, present_N = matrix_for(items, embeddings, "fused", str(current.encoders["fused"]))
-    assert present_N.all(), "an item has no fused vector"
+    if not present_N.all():
+        lacking = items.filter(pa.array(~present_N)).column("item_id").to_pylist()
+        msg = f"{len(lacking):,} items of {current.release_id} have no fused vector, such as {lacking[:3]}; run sidlake check on it"
+        raise LawBroken(msg, rule="every item has a fused vector", count=len(lacking), examples=lacking[:5])
     return FusedVectors(items.column("item_id"), vectors_NF)
 
 
