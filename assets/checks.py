@@ -5,7 +5,7 @@ check materialises nothing and may be run alone: it then judges the current rele
 wrong; what guards publication is the release step, which verifies everything again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,13 +13,17 @@ import polars as pl
 
 from sidlake.assets.failures import IO_RETRIES, failing_fast
 from sidlake.assets.resources import SidlakeResource
+from sidlake.assets.settings import Settings
 from sidlake.errors import LawBroken
 from sidlake.pipelines.run import RunContext
 from sidlake.quality.gates import remedy_for
 from sidlake.warehouse.laws import REQUIRED, verify
 from sidlake.warehouse.releases import history
 
-__all__ = ["CHECKS", "SID_LAWS"]
+__all__ = ["SID_LAWS", "checks_for"]
+
+Found = dict[str, dict[str, Any]]
+"""What a reading found, by check: arguments of `dagster.AssetCheckResult`."""
 
 SID_LAWS: dict[str, tuple[str, ...]] = {
     "complete": ("every item has one SID", "every item has a SID", "every item_id is there once and not empty"),
@@ -52,79 +56,105 @@ _ABOUT = {
 }
 
 
-@dg.asset_check(asset="items", blocking=True, retry_policy=IO_RETRIES)
-def unique_ids(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Every item_id is there once and not empty."""
-    with failing_fast():
-        ctx = sidlake.open_run(context)
-        ids = ctx.warehouse.scan("items", version=_version(ctx, "items")).select("item_id")
-        wrong = pl.col("item_id").is_duplicated() | (pl.col("item_id") == "") | pl.col("item_id").is_null()
-        bad = ids.filter(wrong).unique().sort("item_id").collect()["item_id"].to_list()
-    return dg.AssetCheckResult(passed=not bad, metadata={"wrong": len(bad), "examples": str(bad[:5])})
+def _unique_ids(ctx: RunContext) -> Found:
+    ids = ctx.warehouse.scan("items", version=_version(ctx, "items")).select("item_id")
+    wrong = pl.col("item_id").is_duplicated() | (pl.col("item_id") == "") | pl.col("item_id").is_null()
+    bad = ids.filter(wrong).unique().sort("item_id").collect()["item_id"].to_list()
+    return {"unique_ids": {"passed": not bad, "metadata": {"wrong": len(bad), "examples": str(bad[:5])}}}
 
 
-@dg.multi_asset_check(
-    name="semantic_id_laws",
-    specs=[dg.AssetCheckSpec(name, asset="semantic_ids", blocking=True, description=_ABOUT[name]) for name in SID_LAWS],
-    retry_policy=IO_RETRIES,
-)
-def semantic_id_laws(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> Iterator[dg.AssetCheckResult]:
+def _semantic_id_laws(ctx: RunContext) -> Found:
     """Judge the laws of semantic IDs by one reading of what was written."""
-    with failing_fast():
-        broken = _broken(sidlake.open_run(context), [])
+    broken = _broken(ctx, [])
     known = [start for starts in SID_LAWS.values() for start in starts]
-    for name, starts in SID_LAWS.items():
-        # A rule that no check names would otherwise be lost: it fails them all.
-        mine = [one for one in broken if _begins(one, starts) or not _begins(one, known)]
-        yield _judged(mine, asset="semantic_ids", name=name)
+    # A rule that no check names would otherwise be lost: it fails them all.
+    return {
+        name: _judged([one for one in broken if _begins(one, starts) or not _begins(one, known)])
+        for name, starts in SID_LAWS.items()
+    }
 
 
-@dg.asset_check(asset="interactions", blocking=True, retry_policy=IO_RETRIES)
-def known_items(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Every interaction names an item of the catalogue; passes for a catalogue without interactions."""
-    with failing_fast():
-        ctx = sidlake.open_run(context)
-        if "interactions" not in ctx.tables:
-            return dg.AssetCheckResult(passed=True, metadata={"absent": True})
-        items = ctx.warehouse.scan("items", version=_version(ctx, "items"))
-        events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]).select("item_id")
-        bad = events.join(items, on="item_id", how="anti").unique().sort("item_id").collect()["item_id"].to_list()
-    return dg.AssetCheckResult(passed=not bad, metadata={"unknown": len(bad), "examples": str(bad[:5])})
+def _known_items(ctx: RunContext) -> Found:
+    if "interactions" not in ctx.tables:
+        return {"known_items": {"passed": True, "metadata": {"absent": True}}}
+    items = ctx.warehouse.scan("items", version=_version(ctx, "items"))
+    events = ctx.warehouse.scan("interactions", version=ctx.tables["interactions"]).select("item_id")
+    bad = events.join(items, on="item_id", how="anti").unique().sort("item_id").collect()["item_id"].to_list()
+    return {"known_items": {"passed": not bad, "metadata": {"unknown": len(bad), "examples": str(bad[:5])}}}
 
 
-@dg.asset_check(asset="user_sequences", blocking=True, retry_policy=IO_RETRIES)
-def sequences_carry_codes(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Sequences spell the codes of their items, and their targets are items of the catalogue."""
-    with failing_fast():
-        broken = _broken(sidlake.open_run(context), ["user_sequences"])
-    return _judged([one for one in broken if "sequence" in one["rule"]])
+def _sequences_carry_codes(ctx: RunContext) -> Found:
+    broken = _broken(ctx, ["user_sequences"])
+    return {"sequences_carry_codes": _judged([one for one in broken if "sequence" in one["rule"]])}
 
 
-@dg.asset_check(asset="sid_trie", blocking=True, retry_policy=IO_RETRIES)
-def leaves_are_sids(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Leaves of the trie spell exactly the SIDs, each at the item that has it."""
-    with failing_fast():
-        broken = _broken(sidlake.open_run(context), ["sid_trie"])
-    return _judged([one for one in broken if "trie" in one["rule"]])
+def _leaves_are_sids(ctx: RunContext) -> Found:
+    broken = _broken(ctx, ["sid_trie"])
+    return {"leaves_are_sids": _judged([one for one in broken if "trie" in one["rule"]])}
 
 
-@dg.asset_check(asset="sid_quality", blocking=True, retry_policy=IO_RETRIES)
-def gates(context: dg.AssetCheckExecutionContext, sidlake: SidlakeResource) -> dg.AssetCheckResult:
-    """Gates of the recipe: one that refuses stops the run, one that warns or is overridden shows as a warning."""
-    with failing_fast():
-        ctx = sidlake.open_run(context)
-        rows = ctx.read("sid_quality").to_pylist()
+def _gates(ctx: RunContext) -> Found:
+    """Judge by the stored verdicts: one that refuses is an error, one that warns or is overridden a warning."""
+    rows = ctx.read("sid_quality").to_pylist()
     refused = [row for row in rows if row["verdict"] == "refuse"]
     warned = [row for row in rows if row["verdict"] == "warn"]
     overridden = [f"overridden: {ctx.override}"] if refused and ctx.override else []
     blocks = not rows or (refused and not overridden)
-    severity = dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(
-        passed=bool(rows) and not refused and not warned,
-        severity=severity,
-        description="; ".join([*overridden, *map(_gate_line, refused + warned)]) or ("" if rows else "no metric was stored"),
-        metadata={"refused": len(refused), "warned": len(warned), "passed": sum(row["verdict"] == "pass" for row in rows)},
+    found = {
+        "passed": bool(rows) and not refused and not warned,
+        "severity": dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        "description": "; ".join([*overridden, *map(_gate_line, refused + warned)]) or ("" if rows else "no metric was stored"),
+        "metadata": {"refused": len(refused), "warned": len(warned), "passed": sum(row["verdict"] == "pass" for row in rows)},
+    }
+    return {"gates": found}
+
+
+_CHECKS: dict[str, tuple[dict[str, str], Callable[[RunContext], Found]]] = {
+    "items": ({"unique_ids": "Every item_id is there once and not empty."}, _unique_ids),
+    "interactions": (
+        {"known_items": "Every interaction names an item of the catalogue; passes without any."},
+        _known_items,
+    ),
+    "semantic_ids": (_ABOUT, _semantic_id_laws),
+    "user_sequences": (
+        {"sequences_carry_codes": "Sequences spell the codes of their items, and their targets are items of the catalogue."},
+        _sequences_carry_codes,
+    ),
+    "sid_trie": (
+        {"leaves_are_sids": "Leaves of the trie spell exactly the SIDs, each at the item that has it."},
+        _leaves_are_sids,
+    ),
+    "sid_quality": (
+        {"gates": "Gates of the recipe: one that refuses stops the run, one that warns or is overridden shows as a warning."},
+        _gates,
+    ),
+}
+"""Per product: its checks with what each asks, and the one reading that judges them all."""
+
+
+def checks_for(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of a catalogue."""
+    return [_check(product, settings) for product in _CHECKS]
+
+
+def _check(product: str, settings: Settings) -> dg.AssetChecksDefinition:
+    about, judge = _CHECKS[product]
+    key = settings.key(product)
+    decorate = dg.multi_asset_check(
+        name=settings.named(f"{product}_checks"),
+        specs=[dg.AssetCheckSpec(name, asset=key, blocking=True, description=asks) for name, asks in about.items()],
+        required_resource_keys={settings.resource},
+        retry_policy=IO_RETRIES,
     )
+
+    def compute(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        sidlake: SidlakeResource = getattr(context.resources, settings.resource)
+        with failing_fast():
+            found = judge(sidlake.open_run(context))
+        for name, result in found.items():
+            yield dg.AssetCheckResult(asset_key=key, check_name=name, **result)
+
+    return decorate(compute)
 
 
 def _version(ctx: RunContext, table: str) -> int:
@@ -148,11 +178,9 @@ def _begins(broken: dict[str, Any], starts: Sequence[str]) -> bool:
     return str(broken["rule"]).startswith(tuple(starts))
 
 
-def _judged(broken: list[dict[str, Any]], *, asset: str | None = None, name: str | None = None) -> dg.AssetCheckResult:
+def _judged(broken: list[dict[str, Any]]) -> dict[str, Any]:
     lines = [f"{one['rule']}: {one.get('count', 'all')} times not, such as {one.get('examples')}" for one in broken]
-    return dg.AssetCheckResult(
-        passed=not broken, asset_key=asset, check_name=name, description="; ".join(lines), metadata={"broken_laws": len(broken)}
-    )
+    return {"passed": not broken, "description": "; ".join(lines), "metadata": {"broken_laws": len(broken)}}
 
 
 def _gate_line(row: dict[str, Any]) -> str:
@@ -161,6 +189,3 @@ def _gate_line(row: dict[str, Any]) -> str:
     examples = f"; such as {'; '.join(row['examples'])}" if row["examples"] else ""
     line = f"{row['metric']}{level} is {row['value']}, the limit is {row['threshold']}{reason}{examples}"
     return f"{line}; try: {remedy_for(row['metric'])}"
-
-
-CHECKS = [unique_ids, known_items, semantic_id_laws, sequences_carry_codes, leaves_are_sids, gates]

@@ -14,7 +14,8 @@ import dagster as dg
 from sidlake.assets.evidence import as_metadata
 from sidlake.assets.failures import IO_RETRIES, failing_fast
 from sidlake.assets.ownership import CODE_VERSION, OWNERS
-from sidlake.assets.resources import Settings, SidlakeResource
+from sidlake.assets.resources import SidlakeResource
+from sidlake.assets.settings import Settings
 from sidlake.pipelines.compare import compare_method, method_paths
 from sidlake.pipelines.progress import Progress
 
@@ -25,26 +26,27 @@ GROUP = "comparison"
 
 def comparisons_for(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return an asset ``comparison/<method>`` for every method in the folder beside the recipe; none where there is no folder."""
-    return [_asset(path) for path in method_paths(Path(settings.recipe))]
+    return [_asset(path, settings) for path in method_paths(Path(settings.recipe))]
 
 
-def _asset(method: Path) -> dg.AssetsDefinition:
+def _asset(method: Path, settings: Settings) -> dg.AssetsDefinition:
     asset = dg.asset(
-        name=method.stem.replace("-", "_"),
-        key_prefix=GROUP,
-        group_name=GROUP,
+        key=settings.key(GROUP, method.stem.replace("-", "_")),
+        group_name=settings.named(GROUP),
         owners=OWNERS,
         kinds={"numpy", "torch", "deltalake"},
         code_version=CODE_VERSION,
         description=f"Semantic IDs by the method {method.stem} on the recipe's catalogue: measured, not published.",
-        pool=GROUP,
+        pool=settings.named(GROUP),
         retry_policy=IO_RETRIES,
+        required_resource_keys={settings.resource},
     )
-    return asset(_compute(method))
+    return asset(_compute(method, settings))
 
 
-def _compute(method: Path) -> Callable[..., dg.MaterializeResult[Any]]:
-    def compute(context: dg.AssetExecutionContext, sidlake: SidlakeResource) -> dg.MaterializeResult[Any]:
+def _compute(method: Path, settings: Settings) -> Callable[..., dg.MaterializeResult[Any]]:
+    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         with failing_fast():
             row = compare_method(Path(sidlake.recipe), method, Path(sidlake.warehouse), progress=Progress(log=context.log.info))
         known = {name: value for name, value in asdict(row).items() if value is not None}

@@ -4,7 +4,6 @@ Everything is read from the version that the run has in force, so a skipped step
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -12,31 +11,12 @@ import pyarrow as pa
 
 from sidlake.pipelines.run import RunContext, StepReport
 
-__all__ = ["MetadataMap", "as_metadata", "column_schema", "preview", "report_metadata", "result_of", "table_metadata"]
+__all__ = ["MetadataMap", "as_metadata", "column_schema", "preview", "report_metadata", "table_metadata"]
 
 MetadataMap = dict[str, dg.MetadataValue]
 
 _PREVIEW_ROWS = 10
 _CELL = 48
-
-
-def result_of(
-    key: str,
-    ctx: RunContext,
-    report: StepReport,
-    seconds: float,
-    *,
-    table: str,
-    encoder: str | None = None,
-    more: MetadataMap | None = None,
-) -> dg.MaterializeResult[Any]:
-    """Return the materialization of asset `key`, whose rows are those of `table` (only `encoder`'s, where it is given).
-
-    Its data version is that of the table, so that a skipped step does not make what lies downstream look stale.
-    """
-    metadata = report_metadata(report, seconds, table) | table_metadata(ctx, table, encoder=encoder) | (more or {})
-    version = f"{table}@{ctx.tables.get(table, 'absent')}" if encoder is None else f"{encoder} items@{ctx.tables.get('items')}"
-    return dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(version))
 
 
 def report_metadata(report: StepReport, seconds: float, table: str) -> MetadataMap:

@@ -1,40 +1,67 @@
 """The jobs: `refresh` brings in what is new, `retrain` also learns a new generation and trains the recommender, `compare` chooses.
 
 A job's tag tells the steps which of the two they are part of; runs started from the asset graph carry none (see `resources`).
+Both run the same assets: in a refresh those that only a retrain learns anew say that they kept what there is, so that nothing
+looks stale.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from sidlake.assets.resources import JOB_TAG
+from sidlake.assets.resources import JOB_TAG, WAREHOUSE_TAG
+from sidlake.assets.settings import Settings
+from sidlake.pipelines.steps import JOBS, STEPS
 
-__all__ = ["EXECUTOR", "compare", "refresh", "retrain"]
+if TYPE_CHECKING:  # what `define_asset_job` returns has no public name
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# One process per run: the text model is loaded once for all steps, the writer lock belongs to one process for the whole run, and
-# the run's state is one file that steps write in turn. What is worth spreading is inside the steps: cores, GPU, Beam.
-EXECUTOR = dg.in_process_executor
+__all__ = ["Jobs", "executor_of", "jobs_for"]
 
-_COMPARED = dg.AssetSelection.groups("comparison")
-_LEARNED = dg.AssetSelection.assets("behaviour_embeddings", "fusion", "codebooks", "recommender")
 
-refresh = dg.define_asset_job(
-    "refresh",
-    selection=dg.AssetSelection.all() - _LEARNED - _COMPARED,
-    description="Ingest, embed what changed, assign SIDs to what is new, check, release. Published SIDs stay where they are.",
-    tags={JOB_TAG: "refresh"},
-    executor_def=EXECUTOR,
-)
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs of a catalogue."""
 
-retrain = dg.define_asset_job(
-    "retrain",
-    selection=dg.AssetSelection.all() - _COMPARED,
-    description="Everything: a new generation where items or vectors have changed, a release, and a recommender trained on it.",
-    tags={JOB_TAG: "retrain"},
-    executor_def=EXECUTOR,
-)
+    refresh: UnresolvedAssetJobDefinition
+    retrain: UnresolvedAssetJobDefinition
+    compare: UnresolvedAssetJobDefinition
 
-compare = dg.define_asset_job(
-    "compare",
-    selection=_COMPARED,
-    description="Semantic IDs by every method beside the recipe, measured on the same catalogue; publishes nothing.",
-    executor_def=EXECUTOR,
-)
+
+def jobs_for(settings: Settings) -> Jobs:
+    """Return the jobs of a catalogue; one of them at a time writes to its warehouse."""
+    published = dg.AssetSelection.assets(*(settings.key(name) for step in STEPS.values() for name in step.writes))
+    refresh, retrain = (
+        dg.define_asset_job(
+            settings.named(job),
+            selection=published,
+            description=about,
+            tags={JOB_TAG: job, WAREHOUSE_TAG: _tag(settings)},
+            executor_def=executor_of(settings),
+        )
+        for job, about in JOBS.items()
+    )
+    compare = dg.define_asset_job(
+        settings.named("compare"),
+        selection=dg.AssetSelection.groups(settings.named("comparison")),
+        description="Semantic IDs by every method beside the recipe, measured on the same catalogue; publishes nothing.",
+        executor_def=dg.in_process_executor,
+    )
+    return Jobs(refresh, retrain, compare)
+
+
+def executor_of(settings: Settings) -> dg.ExecutorDefinition:
+    """Return how a run's steps are spread.
+
+    In one process the text model is loaded once and the writer lock is held for the whole run; with a process per step a step that
+    needs a GPU holds its pool alone, and each takes the lock in turn. What else is worth spreading is inside the steps.
+    """
+    return dg.in_process_executor if settings.executor == "in_process" else dg.multiprocess_executor
+
+
+def _tag(settings: Settings) -> str:
+    """Return the warehouse's address as a tag's value: at most 63 letters, digits and ``.-_`` at its end."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in settings.address)[-63:].strip("._-")

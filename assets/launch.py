@@ -18,7 +18,8 @@ import typer
 from rich.console import Console
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.resources import OVERRIDE_TAG, SidlakeResource, dagster_home, settings_from
+from sidlake.assets.resources import OVERRIDE_TAG, SidlakeResource
+from sidlake.assets.settings import dagster_home, settings_from
 from sidlake.cli.tour import print_tour
 from sidlake.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.pipelines.recipe import load_recipe

@@ -1,43 +1,45 @@
-"""When the jobs run by themselves: refresh every day, retrain every week. Off until asked for (see `resources.Settings`).
+"""When the jobs run by themselves: refresh every day, retrain every week. Off until asked for (see `settings.Settings`).
 
 After a rollback a tick asks for nothing and says why, until the hold is lifted: a failed run every night would tell no more.
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from sidlake.assets.jobs import refresh, retrain
-from sidlake.assets.resources import Settings, SidlakeResource
+from sidlake.assets.jobs import Jobs
+from sidlake.assets.resources import SidlakeResource
+from sidlake.assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 __all__ = ["schedules_for"]
 
 
-def schedules_for(settings: Settings) -> list[dg.ScheduleDefinition]:
+def schedules_for(settings: Settings, jobs: Jobs) -> list[dg.ScheduleDefinition]:
     """Return the daily and the weekly schedule, in UTC; a tick that finds nothing new publishes nothing."""
-    status = dg.DefaultScheduleStatus.RUNNING if settings.schedules == "on" else dg.DefaultScheduleStatus.STOPPED
+    return [
+        _schedule(settings, jobs.refresh, "daily_refresh", settings.refresh_cron, "Bring in what is new, every day."),
+        _schedule(
+            settings, jobs.retrain, "weekly_retrain", settings.retrain_cron, "Learn a new generation and train the recommender."
+        ),
+    ]
 
+
+def _schedule(settings: Settings, job: "UnresolvedAssetJobDefinition", name: str, cron: str, about: str) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job=refresh,
-        cron_schedule=settings.refresh_cron,
+        name=settings.named(name),
+        job=job,
+        cron_schedule=cron,
         execution_timezone="UTC",
-        default_status=status,
-        description="Bring in what is new, every day.",
+        default_status=dg.DefaultScheduleStatus.RUNNING if settings.starts() else dg.DefaultScheduleStatus.STOPPED,
+        description=about,
+        required_resource_keys={settings.resource},
     )
-    def daily_refresh(sidlake: SidlakeResource) -> dg.RunRequest | dg.SkipReason:
-        return _unless_held(sidlake)
+    def unless_held(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        sidlake: SidlakeResource = getattr(context.resources, settings.resource)
+        held = sidlake.held()
+        return dg.SkipReason(held) if held else dg.RunRequest()
 
-    @dg.schedule(
-        job=retrain,
-        cron_schedule=settings.retrain_cron,
-        execution_timezone="UTC",
-        default_status=status,
-        description="Learn a new generation and train the recommender, every week.",
-    )
-    def weekly_retrain(sidlake: SidlakeResource) -> dg.RunRequest | dg.SkipReason:
-        return _unless_held(sidlake)
-
-    return [daily_refresh, weekly_retrain]
-
-
-def _unless_held(sidlake: SidlakeResource) -> dg.RunRequest | dg.SkipReason:
-    held = sidlake.held()
-    return dg.SkipReason(held) if held else dg.RunRequest()
+    return unless_held

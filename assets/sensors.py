@@ -7,8 +7,9 @@ run that fails and publishes nothing; when it is complete its time has changed, 
 
 import dagster as dg
 
-from sidlake.assets.jobs import refresh, retrain
-from sidlake.assets.resources import REASON_TAG, Settings, SidlakeResource
+from sidlake.assets.jobs import Jobs
+from sidlake.assets.resources import REASON_TAG, SidlakeResource
+from sidlake.assets.settings import Settings
 from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.sources import source_files
 from sidlake.pipelines.measuring.drift import drift_reasons
@@ -21,13 +22,20 @@ _EVERY_SECONDS = 60
 _DRIFT_EVERY_SECONDS = 600
 
 
-def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
+def source_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
     """Return the sensor; like the schedules it is off until asked for."""
-    status = dg.DefaultSensorStatus.RUNNING if settings.schedules == "on" else dg.DefaultSensorStatus.STOPPED
+    status = dg.DefaultSensorStatus.RUNNING if settings.starts() else dg.DefaultSensorStatus.STOPPED
 
-    @dg.sensor(name="new_source_files", job=refresh, minimum_interval_seconds=_EVERY_SECONDS, default_status=status)
-    def new_source_files(context: dg.SensorEvaluationContext, sidlake: SidlakeResource) -> dg.SensorResult | dg.SkipReason:
+    @dg.sensor(
+        name=settings.named("new_source_files"),
+        job=jobs.refresh,
+        minimum_interval_seconds=_EVERY_SECONDS,
+        default_status=status,
+        required_resource_keys={settings.resource},
+    )
+    def new_source_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         """Ask for a refresh when a source file of the recipe is new or has changed."""
+        sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         recipe = load_recipe(sidlake.recipe)
         try:
             seen = _fingerprint(recipe)
@@ -48,13 +56,20 @@ def source_sensor_for(settings: Settings) -> dg.SensorDefinition:
     return new_source_files
 
 
-def drift_sensor_for(settings: Settings) -> dg.SensorDefinition:
+def drift_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
     """Return the sensor that asks for a retrain, once per generation; off until asked for."""
-    status = dg.DefaultSensorStatus.RUNNING if settings.schedules == "on" else dg.DefaultSensorStatus.STOPPED
+    status = dg.DefaultSensorStatus.RUNNING if settings.starts() else dg.DefaultSensorStatus.STOPPED
 
-    @dg.sensor(name="drift", job=retrain, minimum_interval_seconds=_DRIFT_EVERY_SECONDS, default_status=status)
-    def drift(context: dg.SensorEvaluationContext, sidlake: SidlakeResource) -> dg.SensorResult | dg.SkipReason:
+    @dg.sensor(
+        name=settings.named("drift"),
+        job=jobs.retrain,
+        minimum_interval_seconds=_DRIFT_EVERY_SECONDS,
+        default_status=status,
+        required_resource_keys={settings.resource},
+    )
+    def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         """Ask for a retrain when the metrics of the last release exceed a limit of the recipe's section drift."""
+        sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         warehouse = sidlake.open_warehouse()
         releases = history(warehouse)
         if not releases:

@@ -1,4 +1,4 @@
-"""Interactions have a partition per day: runs put down the days they bring, and a backfill publishes what an ordinary run does."""
+"""Runs say which days of interactions they bring."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ import polars as pl
 import pytest
 
 from sidlake.assets.definitions import defs
-from sidlake.warehouse.releases import current, history
-from sidlake.warehouse.tables import Warehouse
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
-INTERACTIONS = dg.AssetKey("interactions")
-START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +31,6 @@ def trained(tmp_path_factory):
     shop = SimpleNamespace(folder=folder, recipe=recipe, days=days)
     with SAMPLE.instance() as instance:
         assert execute(shop, "retrain", instance).success
-        shop.filled = instance.get_materialized_partitions(INTERACTIONS)
     return shop
 
 
@@ -53,36 +48,16 @@ def with_new_days(trained, folder):
     return SimpleNamespace(folder=folder, days=trained.days)
 
 
-def released(shop):
-    return current(Warehouse(shop.folder / "w"))
-
-
-def test_a_run_without_partitions_puts_down_the_days_it_has_brought(trained):
-    assert trained.filled == set(trained.days[:-3])
-
-
-def test_a_backfill_of_three_days_publishes_what_an_ordinary_refresh_does(trained, tmp_path):
-    ordinary, backfilled = with_new_days(trained, tmp_path / "a"), with_new_days(trained, tmp_path / "b")
+def test_a_run_says_which_days_it_has_brought_and_how_many_rows_of_each(trained, tmp_path):
+    shop = with_new_days(trained, tmp_path / "a")
     with SAMPLE.instance() as instance:
-        assert execute(ordinary, "refresh", instance).success
-        assert instance.get_materialized_partitions(INTERACTIONS) == set(trained.days[-3:])
-    with SAMPLE.instance() as instance:
-        days = {START: trained.days[-3], END: trained.days[-1]}
-        assert execute(backfilled, "refresh", instance, **days).success
-        assert set(trained.days[-3:]) <= instance.get_materialized_partitions(INTERACTIONS)
-    assert released(ordinary).release_id == released(backfilled).release_id == "r000002"
-    assert released(ordinary).content_hash == released(backfilled).content_hash
+        assert execute(shop, "refresh", instance).success
+        event = instance.get_latest_materialization_event(dg.AssetKey("interactions"))
+    found = event.asset_materialization.metadata
+    assert found["days_brought"].value == 3
+    assert sorted(found["rows_by_day"].value) == trained.days[-3:]
+    assert sum(found["rows_by_day"].value.values()) == found["rows_written"].value
 
 
-def test_a_backfill_of_days_that_are_there_publishes_nothing(trained, tmp_path):
-    shop = SimpleNamespace(folder=tmp_path / "copy")
-    shutil.copytree(trained.folder, shop.folder)
-    with SAMPLE.instance() as instance:
-        assert execute(shop, "refresh", instance, **{START: trained.days[0], END: trained.days[2]}).success
-    assert len(history(Warehouse(shop.folder / "w"))) == 1
-
-
-def test_a_backfill_is_one_run_whatever_its_days():
-    policy = defs.resolve_asset_graph().get(INTERACTIONS).backfill_policy
-    assert policy is not None
-    assert policy.max_partitions_per_run is None
+def test_a_refresh_is_a_run_without_partitions():
+    assert defs.resolve_job_def("refresh").partitions_def is None

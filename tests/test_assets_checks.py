@@ -12,6 +12,7 @@ import pytest
 
 from sidlake.assets import checks
 from sidlake.assets.resources import OVERRIDE_TAG
+from sidlake.assets.settings import Settings
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext
 from sidlake.warehouse import laws
@@ -45,7 +46,7 @@ def shop(tmp_path):
 
 def run_checks(resource, **options):
     job = dg.define_asset_job("checks_only", selection=dg.AssetSelection.all_asset_checks())
-    alone = dg.Definitions(asset_checks=checks.CHECKS, jobs=[job], resources={"sidlake": resource})
+    alone = dg.Definitions(asset_checks=checks.checks_for(Settings()), jobs=[job], resources={"sidlake": resource})
     return alone.resolve_job_def("checks_only").execute_in_process(raise_on_error=False, **options)
 
 

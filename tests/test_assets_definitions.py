@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from sidlake.assets.definitions import defs
+from sidlake.assets.definitions import defs, defs_for
 from sidlake.assets.resources import JOB_TAG
+from sidlake.errors import RecipeError
 
 # key: (group, what it depends on). A change of the graph is a change of this literal.
 GRAPH = {
     "items": ("catalog", []),
-    "interactions": ("catalog", ["items"]),
+    "interactions": ("catalog", []),
     "rejected_rows": ("catalog", []),
     "text_embeddings": ("embeddings", ["items"]),
     "behaviour_embeddings": ("embeddings", ["interactions", "items"]),
@@ -25,20 +28,21 @@ GRAPH = {
         "embeddings",
         ["behaviour_embeddings", "fusion", "image_embeddings", "items", "precomputed_embeddings", "text_embeddings"],
     ),
-    "codebooks": ("semantic_ids", ["fused_embeddings"]),
+    "codebooks": ("semantic_ids", ["behaviour_embeddings", "fused_embeddings", "interactions", "items"]),
     "semantic_ids": ("semantic_ids", ["codebooks", "fused_embeddings", "items"]),
+    "retired_sids": ("semantic_ids", ["codebooks", "fused_embeddings", "items"]),
     "user_sequences": ("features", ["interactions", "semantic_ids"]),
     "sid_trie": ("features", ["semantic_ids"]),
-    "sid_quality": ("quality", ["fused_embeddings", "interactions", "semantic_ids"]),
+    "sid_quality": ("quality", ["codebooks", "fused_embeddings", "interactions", "items", "semantic_ids"]),
     "release": (
         "release",
         [
-            "codebooks", "fused_embeddings", "interactions", "items", "rejected_rows", "semantic_ids", "sid_quality", "sid_trie",
-            "user_sequences",
+            "codebooks", "fused_embeddings", "interactions", "items", "rejected_rows", "retired_sids", "semantic_ids",
+            "sid_quality", "sid_trie", "user_sequences",
         ],
     ),
     "quality_report": ("quality", ["release"]),
-    "recommender": ("training", ["release", "semantic_ids", "sid_trie", "user_sequences"]),
+    "recommender": ("training", ["release"]),
 }  # fmt: skip
 METHODS = [path.stem.replace("-", "_") for path in (Path(__file__).parent.parent / "recipes" / "methods").glob("*.toml")]
 GRAPH |= {f"comparison/{method}": ("comparison", []) for method in METHODS}
@@ -51,8 +55,6 @@ CHECKS = {
     "sid_trie": ["leaves_are_sids"],
     "sid_quality": ["gates"],
 }
-
-LEARNED = {"behaviour_embeddings", "codebooks", "fusion", "recommender"}
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 
@@ -97,11 +99,26 @@ def test_each_law_and_gate_has_a_blocking_check():
     assert found == CHECKS
 
 
-def test_retrain_runs_everything_and_refresh_learns_nothing_new():
-    selected = {name: _keys(defs.resolve_job_def(name)) for name in ("refresh", "retrain")}
-    published = {key for key, (group, _) in GRAPH.items() if group != "comparison"}
-    assert selected["retrain"] == published
-    assert selected["refresh"] == published - LEARNED
+@pytest.mark.parametrize("name", ["refresh", "retrain"])
+def test_both_jobs_run_all_that_is_published_so_that_nothing_looks_stale(name):
+    assert _keys(defs.resolve_job_def(name)) == {key for key, (group, _) in GRAPH.items() if group != "comparison"}
+
+
+def test_what_a_refresh_makes_is_expected_every_night_and_nothing_else():
+    daily = {key for key, spec in SPECS.items() if spec.freshness_policy and spec.automation_condition}
+    learned = {"behaviour_embeddings", "codebooks", "fusion", "recommender"}
+    assert daily == {key for key, (group, _) in GRAPH.items() if group != "comparison"} - learned
+
+
+def test_loading_warns_of_nothing():
+    code = "import sidlake.assets.definitions as found; found.defs.resolve_asset_graph()"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert not [line for line in done.stderr.splitlines() if "dagster" in line.lower() and "warning" in line.lower()]
+
+
+def test_a_prefix_that_dagster_cannot_name_is_refused():
+    with pytest.raises(RecipeError, match="prefix of a catalogue"):
+        defs_for("none.toml", "none", "my shoes")
 
 
 def test_compare_runs_the_comparisons_and_nothing_that_is_published():

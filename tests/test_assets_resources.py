@@ -6,12 +6,16 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from sidlake.assets.catalog import catalog
-from sidlake.assets.resources import JOB_TAG, Settings, SidlakeResource, settings_from
+from sidlake.assets.generated import asset_of
+from sidlake.assets.resources import JOB_TAG, SidlakeResource
+from sidlake.assets.settings import Settings, settings_from
 from sidlake.errors import StorageError, WarehouseBusy
 from sidlake.pipelines.run import Step, StepReport
+from sidlake.pipelines.steps import STEPS
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
+
+CATALOG = asset_of(STEPS["ingest"], Settings())
 
 
 def test_without_variables_the_settings_are_the_repository_s_own():
@@ -54,7 +58,7 @@ def test_a_run_is_a_retrain_when_tagged_so_or_when_it_includes_the_codebooks(tmp
 
 def test_an_unknown_job_tag_fails_without_retries(tmp_path):
     resources = {"sidlake": SAMPLE.resource(tmp_path / "w", SAMPLE.write_shop(tmp_path))}
-    result = dg.materialize([catalog], resources=resources, tags={JOB_TAG: "rebuild"}, raise_on_error=False)
+    result = dg.materialize([CATALOG], resources=resources, tags={JOB_TAG: "rebuild"}, raise_on_error=False)
     assert _failures(result) == ["RecipeError: run tag sidlake/job must be refresh or retrain, got 'rebuild'"]
     assert not _restarts(result)
 
@@ -80,7 +84,7 @@ def test_the_writer_lock_is_held_from_the_first_step_to_the_end_of_the_run(tmp_p
 def test_a_missing_source_fails_the_run_at_once(tmp_path):
     recipe = SAMPLE.write_shop(tmp_path)
     (tmp_path / "items.parquet").unlink()
-    result = dg.materialize([catalog], resources={"sidlake": SAMPLE.resource(tmp_path / "w", recipe)}, raise_on_error=False)
+    result = dg.materialize([CATALOG], resources={"sidlake": SAMPLE.resource(tmp_path / "w", recipe)}, raise_on_error=False)
     (failure,) = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     assert not _restarts(result)
     assert failure.metadata["error"].value == "SourceError"
@@ -93,13 +97,13 @@ def test_a_busy_warehouse_is_tried_again_until_it_is_free(tmp_path):
         fcntl.flock(held, fcntl.LOCK_EX)
 
         class FreedBeforeTheSecondTry(SidlakeResource):
-            def open_run(self, context):
+            def run_step(self, context, step):
                 if context.retry_number:
                     held.close()
-                return super().open_run(context)
+                return super().run_step(context, step)
 
         resource = FreedBeforeTheSecondTry(warehouse=str(tmp_path / "w"), recipe=str(tmp_path / "recipe.toml"))
-        result = dg.materialize([catalog], resources={"sidlake": resource})
+        result = dg.materialize([CATALOG], resources={"sidlake": resource})
     assert WarehouseBusy.__name__ in _restarts(result)[0]
 
 
@@ -107,14 +111,14 @@ def test_storage_that_comes_back_is_tried_again(tmp_path):
     (tmp_path / "w").write_text("not a folder")
 
     class ThereAtTheSecondTry(SidlakeResource):
-        def open_run(self, context):
+        def run_step(self, context, step):
             if context.retry_number:
                 (tmp_path / "w").unlink()
-            return super().open_run(context)
+            return super().run_step(context, step)
 
     recipe = SAMPLE.write_shop(tmp_path)
     resource = ThereAtTheSecondTry(warehouse=str(tmp_path / "w"), recipe=str(recipe))
-    result = dg.materialize([catalog], resources={"sidlake": resource})
+    result = dg.materialize([CATALOG], resources={"sidlake": resource})
     assert StorageError.__name__ in _restarts(result)[0]
 
 

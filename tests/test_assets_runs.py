@@ -12,15 +12,21 @@ from types import SimpleNamespace
 
 import dagster as dg
 import duckdb
+import polars as pl
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver  # what the UI asks
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.loader import LoadingContextForTest
 
 from sidlake.assets import checks
-from sidlake.assets.definitions import defs
+from sidlake.assets.definitions import defs, defs_for
 from sidlake.assets.launch import _PROCESS_TAG, _process, launch, main
+from sidlake.assets.settings import Settings
 from sidlake.errors import ReleaseConflict
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.release import release as publish_step
 from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.releases import history
 from sidlake.warehouse.tables import Warehouse
 
@@ -28,7 +34,7 @@ SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_s
 ROOT = Path(__file__).parents[1]
 UNUSED = {"image_embeddings", "precomputed_embeddings"}  # the small recipe asks for neither
 TABLES = {key.to_user_string() for key in defs.resolve_job_def("retrain").asset_layer.executable_asset_keys} - {"quality_report"}
-ASSETS = sorted(TABLES - UNUSED - {"fusion"})  # which is an artifact, not rows
+ASSETS = sorted(TABLES - UNUSED - {"fusion", "retired_sids"})  # an artifact, and what is absent while no item has left
 IMPOSSIBLE = '[[gates]]\nmetric = "unique_share"\nminimum = 1.1\n'
 
 
@@ -138,7 +144,7 @@ def test_a_second_run_does_nothing_and_publishes_nothing(shop):
     assert result.success
     skipped = {key: result.asset_materializations_for_node(node)[0].metadata["skipped"].value for key, node in _nodes(result)}
     assert skipped == dict.fromkeys(skipped, True)
-    assert len(skipped) == 16
+    assert len(skipped) == 15
     assert len(history(shop.warehouse)) == 1
 
 
@@ -150,8 +156,6 @@ def test_a_skipped_asset_keeps_its_data_version(shop, trained):
 
 
 def test_refresh_gives_new_items_a_sid_and_moves_none(shop):
-    import polars as pl
-
     items = shop.recipe.parent / "items.parquet"
     frame = pl.read_parquet(items)
     pl.concat([frame, pl.DataFrame([{"item_id": "NEW", "title": "golden mug", "price": 9.0}])]).write_parquet(items)
@@ -206,15 +210,14 @@ def test_a_refused_run_taken_up_again_at_the_release_is_refused_by_the_release_i
 
 def test_eager_automation_asks_for_the_release_of_a_refused_run_and_publishes_nothing(shop):
     shop.recipe.write_text(shop.recipe.read_text() + IMPOSSIBLE)
-    # days of interactions that nobody ran are missing for ever, and eager would wait for them
-    key, eager = dg.AssetKey("release"), dg.AutomationCondition.eager().ignore(dg.AssetSelection.assets("interactions"))
+    key, eager = dg.AssetKey("release"), dg.AutomationCondition.eager()
     assets = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(automation_condition=eager) if spec.key == key else spec, defs.assets
+        lambda spec: spec.replace_attributes(automation_condition=eager if spec.key == key else None), defs.assets
     )
     before_it = dg.define_asset_job("before_it", selection=dg.AssetSelection.assets(key).upstream(include_self=False))
     alone = dg.define_asset_job("alone", selection=dg.AssetSelection.assets(key))
     eagerly = dg.Definitions(
-        assets=assets, asset_checks=checks.CHECKS, jobs=[before_it, alone], resources={"sidlake": shop.resource}
+        assets=assets, asset_checks=checks.checks_for(Settings()), jobs=[before_it, alone], resources={"sidlake": shop.resource}
     )
     with SAMPLE.instance() as instance:
         before = dg.evaluate_automation_conditions(eagerly, instance)
@@ -255,10 +258,67 @@ def test_a_failed_run_is_finished_by_re_executing_it_from_the_failure(tmp_path):
         again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
         second = dg.execute_job(job, instance, run_config=config, reexecution_options=again)
         assert second.success
-        assert {"catalog", "text_embeddings"} & {event.step_key for event in second.all_events} == {"text_embeddings"}
+        assert {"ingest", "text_embeddings"} & {event.step_key for event in second.all_events} == {"text_embeddings"}
     (release,) = history(Warehouse(tmp_path / "w"))
     assert release.tables["items"] == 0  # written once, by the first attempt
     assert {"interactions", "user_sequences"}.isdisjoint(release.tables)
+
+
+def test_a_failed_run_whose_state_is_gone_cannot_be_finished_but_all_its_steps_can_run_anew(tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path, more="")
+    good = recipe.read_text()
+    recipe.write_text(good.replace("[encoders.text]", f'[encoders.text]\nmodel = "{tmp_path / "none"}"'))
+    config, lake = config_of(SAMPLE.resource(tmp_path / "w", recipe)), Warehouse(tmp_path / "w")
+    job = dg.reconstructable(_retrain)
+    with SAMPLE.instance() as instance:
+        first = dg.execute_job(job, instance, run_config=config)
+        recipe.write_text(good)
+        lake.remove(f"runs/{first.run_id}.json")
+        again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
+        assert set(failures(dg.execute_job(job, instance, run_config=config, reexecution_options=again))) == {"RunStateError"}
+        assert history(lake) == []
+        anew = dg.ReexecutionOptions(parent_run_id=first.run_id)
+        assert dg.execute_job(job, instance, run_config=config, reexecution_options=anew).success
+    assert len(history(lake)) == 1
+
+
+@pytest.mark.slow
+def test_with_a_process_per_step_a_retrain_publishes_the_same_release(trained, tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path, more=SAMPLE.INTERACTIONS + SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
+    config = config_of(SAMPLE.resource(tmp_path / "w", recipe))
+    (tmp_path / "home").mkdir()  # processes of a run meet in an instance on disk
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        result = dg.execute_job(ReconstructableJob.for_file(__file__, "_retrain_by_processes"), instance, run_config=config)
+        assert failures(result) == []
+        assert result.success
+    (release,) = history(Warehouse(tmp_path / "w"))
+    assert release.content_hash == history(trained.warehouse)[0].content_hash
+
+
+def test_two_catalogues_in_one_instance_publish_their_own_releases(tmp_path):
+    places = {name: (SAMPLE.write_shop(tmp_path / name, more=""), tmp_path / name / "w") for name in ("shoes", "books")}
+    both = dg.Definitions.merge(*(defs_for(str(recipe), str(lake), name) for name, (recipe, lake) in places.items()))
+    dg.Definitions.validate_loadable(both)
+    assert both.resolve_job_def("shoes_retrain").execute_in_process(raise_on_error=False).success
+    assert [len(history(Warehouse(lake))) if lake.exists() else 0 for _, lake in places.values()] == [1, 0]
+    assert both.resolve_job_def("books_retrain").execute_in_process(raise_on_error=False).success
+    assert [len(history(Warehouse(lake))) for _, lake in places.values()] == [1, 1]
+
+
+def test_nothing_is_stale_after_a_refresh_that_did_its_work(shop):
+    with SAMPLE.instance() as instance:
+        for job in ("retrain", "refresh"):
+            if job == "refresh":
+                items = shop.recipe.parent / "items.parquet"
+                frame = pl.read_parquet(items)
+                pl.concat([frame, pl.DataFrame([{"item_id": "NEW", "title": "golden mug", "price": 9.0}])]).write_parquet(items)
+            assert launch(job, shop.resource, instance) == []
+        graph = defs.resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        made = [key for step in STEPS.values() for key in map(dg.AssetKey, step.writes)]
+        assert {key.to_user_string(): resolver.get_status(key).name for key in made} == {
+            key.to_user_string(): "FRESH" for key in made
+        }
 
 
 def test_launch_says_in_one_line_what_refused(shop):
@@ -341,6 +401,10 @@ def test_launch_closes_runs_whose_process_was_killed(shop):
 
 def _retrain() -> dg.JobDefinition:
     return defs.resolve_job_def("retrain")
+
+
+def _retrain_by_processes() -> dg.JobDefinition:
+    return defs_for("none.toml", "none", executor="multiprocess").resolve_job_def("retrain")
 
 
 def _opened(shop, run_id: str) -> RunContext:

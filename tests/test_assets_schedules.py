@@ -7,13 +7,15 @@ import pytest
 import warehouse_sample as sample
 
 from sidlake.assets.definitions import defs
-from sidlake.assets.resources import Settings, SidlakeResource
+from sidlake.assets.jobs import jobs_for
+from sidlake.assets.resources import SidlakeResource
 from sidlake.assets.schedules import schedules_for
+from sidlake.assets.settings import Settings
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.releases import publish, rollback
 from sidlake.warehouse.tables import Warehouse
 
-DAILY, WEEKLY = schedules_for(Settings())
+DAILY, WEEKLY = schedules_for(Settings(), jobs_for(Settings()))
 
 
 def test_refresh_is_daily_at_five_and_retrain_weekly_on_sunday_at_three():
@@ -23,7 +25,9 @@ def test_refresh_is_daily_at_five_and_retrain_weekly_on_sunday_at_three():
 
 @pytest.mark.parametrize(("schedules", "status"), [("off", "STOPPED"), ("on", "RUNNING")])
 def test_schedules_run_by_themselves_only_where_asked_for(schedules, status):
-    assert {schedule.default_status.value for schedule in schedules_for(Settings(schedules=schedules))} == {status}
+    assert {schedule.default_status.value for schedule in schedules_for(Settings(schedules=schedules), jobs_for(Settings()))} == {
+        status
+    }
 
 
 @pytest.mark.parametrize("name", ["daily_refresh", "weekly_retrain"])

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from sidlake.assets.resources import REASON_TAG, Settings
+from sidlake.assets.jobs import jobs_for
+from sidlake.assets.resources import REASON_TAG
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
+from sidlake.assets.settings import Settings
 from sidlake.pipelines.measuring.drift import signals
 from sidlake.pipelines.settings.drift import DriftConfig
 from sidlake.warehouse.holds import lift
@@ -17,7 +19,7 @@ from sidlake.warehouse.releases import publish, rollback
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 RELEASED = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("warehouse_sample.py"))))
-SENSOR = source_sensor_for(Settings())
+SENSOR = source_sensor_for(Settings(), jobs_for(Settings()))
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def shop(tmp_path):
 
 def tick(shop, cursor=None):
     with dg.build_sensor_context(cursor=cursor, resources={"sidlake": shop.resource}) as context:
-        return SENSOR(context)
+        return SENSOR.evaluate_tick(context)
 
 
 def test_the_first_look_asks_for_a_refresh_so_that_nothing_is_missed(shop):
@@ -43,14 +45,14 @@ def test_the_first_look_asks_for_a_refresh_so_that_nothing_is_missed(shop):
 
 def test_files_that_did_not_change_ask_for_nothing(shop):
     result = tick(shop, cursor=tick(shop).cursor)
-    assert isinstance(result, dg.SkipReason)
+    assert result.skip_message
 
 
 def test_after_a_rollback_a_changed_file_asks_for_nothing_until_the_hold_is_lifted(shop):
     warehouse = shop.resource.open_warehouse()
     back = rollback(warehouse, "r000001", "the prices were wrong")
     found = tick(shop)
-    assert isinstance(found, dg.SkipReason)
+    assert found.skip_message
     assert "held by rollback r000002" in found.skip_message
     lift(warehouse, back, reason="mended")
     assert len(tick(shop).run_requests) == 1
@@ -66,7 +68,7 @@ def test_a_changed_file_asks_once_under_its_own_key(shop, change):
         os.utime(file, ns=(0, 12_345))
     after = tick(shop, cursor=before.cursor)
     assert after.run_requests[0].run_key != before.run_requests[0].run_key
-    assert isinstance(tick(shop, cursor=after.cursor), dg.SkipReason)
+    assert tick(shop, cursor=after.cursor).skip_message
 
 
 def test_files_that_are_again_as_they_were_ask_again(shop):
@@ -95,17 +97,17 @@ def test_before_the_first_release_the_sensor_waits_for_retrain(tmp_path):
 
 @pytest.mark.parametrize(("schedules", "status"), [("off", "STOPPED"), ("on", "RUNNING")])
 def test_the_sensor_runs_by_itself_only_where_asked_for(schedules, status):
-    assert source_sensor_for(Settings(schedules=schedules)).default_status.value == status
+    assert source_sensor_for(Settings(schedules=schedules), jobs_for(Settings())).default_status.value == status
 
 
 # ---------------------------------------------------------------------------------------------------------------------- drift
 
-DRIFT = drift_sensor_for(Settings())
+DRIFT = drift_sensor_for(Settings(), jobs_for(Settings()))
 
 
 def drift_tick(shop, cursor=None):
     with dg.build_sensor_context(cursor=cursor, resources={"sidlake": shop.resource}) as context:
-        return DRIFT(context)
+        return DRIFT.evaluate_tick(context)
 
 
 def limit(shop, text):

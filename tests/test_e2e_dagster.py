@@ -15,19 +15,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-import polars as pl
 import pytest
 import yaml
 
 from sidlake.assets.launch import launch
 from sidlake.warehouse.releases import history
-from sidlake.warehouse.tables import Warehouse
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 ROOT = Path(__file__).parents[1]
@@ -60,51 +57,12 @@ def test_the_daemon_fires_the_daily_schedule_and_its_run_succeeds(shop):
     assert len(history(shop.resource.open_warehouse())) == 1  # nothing was new
 
 
-BACKFILL = """mutation ($days: [String!]!) { launchPartitionBackfill(backfillParams: {partitionNames: $days, selector: {
-  partitionSetName: "refresh_partition_set",
-  repositorySelector: {repositoryLocationName: "sidlake.assets.definitions", repositoryName: "__repository__"}}})
-  { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-
-
-def test_a_backfill_of_three_days_by_the_ui_s_api_publishes_what_a_refresh_does(shop, tmp_path):
-    with SAMPLE.instance() as instance:
-        assert launch("retrain", shop.resource, instance) == []
-    sold_later(Path(shop.resource.recipe).parent)
-    ordinary = tmp_path / "ordinary"
-    shutil.copytree(tmp_path / "w", ordinary)
-    with SAMPLE.instance() as instance:
-        assert launch("refresh", SAMPLE.resource(ordinary, Path(shop.resource.recipe)), instance) == []
-    port, binaries = _free_port(), Path(sys.executable).parent
-    log, days = shop.home / "daemon.log", ["2026-03-01", "2026-03-02", "2026-03-03"]
-    module = ["-m", "sidlake.assets.definitions"]
-    web = _process_group([str(binaries / "dagster-webserver"), *module, "-p", str(port)], shop.environment, shop.home / "web.log")
-    daemon = _process_group([str(binaries / "dagster-daemon"), "run", *module], shop.environment, log)
-    with web, daemon, dg.DagsterInstance.from_config(str(shop.home)) as instance:
-        answer = _until(lambda: _asked(port, BACKFILL, days=days), TICK_SECONDS, shop.home / "web.log")
-        assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
-        tags = {"dagster/backfill": answer["launchPartitionBackfill"]["backfillId"]}
-        (run, *others) = _until(lambda: instance.get_runs(dg.RunsFilter(tags=tags)), TICK_SECONDS, log)
-        ended = _until(lambda: _finished(instance, run.run_id), RUN_SECONDS, log)
-        assert (ended.status, others) == (dg.DagsterRunStatus.SUCCESS, [])  # one run for all days
-        assert set(days) <= instance.get_materialized_partitions(dg.AssetKey("interactions"))
-    published = [history(Warehouse(folder)) for folder in (ordinary, tmp_path / "w")]
-    assert [len(releases) for releases in published] == [2, 2]
-    assert published[0][-1].content_hash == published[1][-1].content_hash
-
-
-def sold_later(folder: Path) -> None:
-    """Add events of three days in March to the shop's file."""
-    events = pl.read_parquet(folder / "events.parquet")
-    new = [{"user": "u01", "item_id": f"I{day:03d}", "ts": datetime(2026, 3, day, 12)} for day in (1, 2, 3)]
-    pl.concat([events, pl.DataFrame(new, schema=events.schema)]).write_parquet(folder / "events.parquet")
-
-
 def test_the_demo_s_command_prints_steps_and_tour_and_leaves_its_run_for_the_ui(shop):
     command = [sys.executable, "-m", "sidlake.assets.launch", "retrain"]
     done = subprocess.run(command, cwd=ROOT, env=shop.environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     steps = [line.split()[0] for line in done.stderr.splitlines() if " s  " in line]
-    assert (len(steps), steps[0], steps[-3], set(steps[-2:])) == (16, "ingest", "release", {"train", "report"})
+    assert (len(steps), steps[0], steps[-3], set(steps[-2:])) == (15, "ingest", "release", {"train", "report"})
     assert "DEBUG" not in done.stderr
     assert "Release r000001" in done.stdout
     with dg.DagsterInstance.from_config(str(shop.home)) as instance:

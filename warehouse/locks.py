@@ -2,7 +2,8 @@
 
 It is an `flock` on one file, so the operating system releases it however the holder ends, `kill -9` included; the file's text says
 who holds it and is never what decides. A run may take the lock again within its process (a counter), since the assets of a
-run share one. Not done here: waiting for the lock (the caller retries), or locking across machines that do not share the file
+run share one; where they run in processes of their own, one waits for the other. Not done here: waiting for another run (the caller
+retries), or locking across machines that do not share the file
 system, where the conditioned commit of `releases` still lets exactly one publisher win.
 """
 
@@ -45,9 +46,10 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @contextmanager
-def hold(path: Path, run_id: str) -> Iterator[None]:
+def hold(path: Path, run_id: str, *, wait_for_own: bool = False) -> Iterator[None]:
     """Hold the lock file `path` for `run_id` while the block runs; nested use by the same run in the same process is free.
 
+    With `wait_for_own` a process waits for another one that holds it for the same run.
     Raises `WarehouseBusy` at once, naming the holder, when another run or process holds it, and `StorageError` when the file cannot
     be opened for writing.
     """
@@ -55,7 +57,7 @@ def hold(path: Path, run_id: str) -> Iterator[None]:
     with _GUARD:
         held = _HELD.get(key)
         if held is None:
-            held = _HELD[key] = _Held(_acquire(path, run_id), run_id, 0)
+            held = _HELD[key] = _Held(_acquire(path, run_id, wait_for_own), run_id, 0)
         elif held.run_id != run_id:
             raise _busy(path, run_id)
         held.depth += 1
@@ -69,7 +71,7 @@ def hold(path: Path, run_id: str) -> Iterator[None]:
                 os.close(held.descriptor)
 
 
-def _acquire(path: Path, run_id: str) -> int:
+def _acquire(path: Path, run_id: str, wait_for_own: bool) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -78,8 +80,10 @@ def _acquire(path: Path, run_id: str) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(descriptor)
-        raise _busy(path, run_id) from error
+        if not wait_for_own or _holder(path).get("run_id") != run_id:
+            os.close(descriptor)
+            raise _busy(path, run_id) from error
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     holder = {"run_id": run_id, "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
         os.ftruncate(descriptor, 0)
@@ -91,11 +95,15 @@ def _acquire(path: Path, run_id: str) -> int:
     return descriptor
 
 
-def _busy(path: Path, run_id: str) -> WarehouseBusy:
+def _holder(path: Path) -> dict[str, object]:
     try:
-        holder = json.loads(path.read_text())
+        return dict(json.loads(path.read_text()))
     except (OSError, ValueError):  # the holder is writing its name at this moment
-        holder = {}
+        return {}
+
+
+def _busy(path: Path, run_id: str) -> WarehouseBusy:
+    holder = _holder(path)
     names = {key: holder.get(key, "unknown") for key in ("run_id", "pid", "started_at")}
     msg = (
         f"{path.parent} is being written by run {names['run_id']} (process {names['pid']}, since {names['started_at']}); "

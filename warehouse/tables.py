@@ -133,12 +133,12 @@ class Warehouse:
     def _staging(self, run_id: str) -> Path:
         return self.root / "runs" / _checked_run_id(run_id) / "staging"
 
-    def writing(self, run_id: str) -> AbstractContextManager[None]:
+    def writing(self, run_id: str, *, wait_for_own: bool = False) -> AbstractContextManager[None]:
         """Return a block that holds the writer lock for `run_id`; free when that run already holds it in this process.
 
-        Entering raises `WarehouseBusy` when another run or process holds it. Every write below takes the lock by itself.
+        Entering raises `WarehouseBusy` when another run or process holds it; `wait_for_own` waits for a process of the same run. Every write below takes the lock by itself.
         """
-        return hold(self.root / "writer.lock", _checked_run_id(run_id))
+        return hold(self.root / "writer.lock", _checked_run_id(run_id), wait_for_own=wait_for_own)
 
     # Reading
 
