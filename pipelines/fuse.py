@@ -14,10 +14,10 @@ import pyarrow as pa
 from sidlake.encoders.fusion.config import PAIR_KINDS
 from sidlake.encoders.fusion.fusion import Fusion
 from sidlake.errors import NotFoundError
-from sidlake.pipelines.embed.known import add_vectors, embedded
+from sidlake.pipelines.embed.known import add_vectors, wanting
 from sidlake.pipelines.fit_inputs.item_facts import training_pairs
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.embeddings import embedding_rows, matrix_for, missing_rows
+from sidlake.warehouse.embeddings import embedding_rows, matrix_for
 
 __all__ = ["fit_fusion", "fuse", "load_fusion"]
 
@@ -46,7 +46,7 @@ def fit_fusion(ctx: RunContext) -> StepReport:
 def fuse(ctx: RunContext) -> StepReport:
     """Give each item whose content or vectors are new its fused vector."""
     items, fusion = ctx.read("items", _KEYS), load_fusion(ctx)
-    missing = missing_rows(items, embedded(ctx), "fused", fusion.fusion_id)
+    missing = wanting(ctx, items, "fused", fusion.fusion_id)
     details: dict[str, object] = {"encoder": fusion.fusion_id}
     if len(missing):
         vectors, present = _modalities(ctx, missing)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from sidlake.pipelines.embed.known import keep_in_force
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import is_current, write_catalog
 from sidlake.warehouse.codes import verify_stored_codes
@@ -32,6 +33,8 @@ def release(ctx: RunContext) -> StepReport:
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     state, generation = ctx.state, ctx.generation  # where there is none yet, this says what to run first
+    if keep_in_force(ctx):
+        ctx.save()  # a step that dies after the release is out finds its tables there
     verify_stored_codes(ctx.warehouse, ctx.tables, generation=generation, encoders=state.encoders, digest=ctx.codebook_hash)
     published = publish(
         ctx.warehouse,

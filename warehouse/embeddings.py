@@ -1,7 +1,7 @@
 """Reading and writing vectors of `item_embeddings`: Arrow lists on disk, float32 matrices in the steps.
 
-A vector belongs to (item_id, modality, encoder_id, content_hash). Rows of earlier content or encoders stay in the table until it is
-vacuumed; `matrix_for` picks exactly the rows that are asked for.
+A vector belongs to (item_id, modality, encoder_id, content_hash). A release holds those in force and no others; a run may add
+rows for more; `matrix_for` picks exactly the rows that are asked for.
 
 Memory: 4 * D bytes per item for each matrix.
 """
@@ -18,6 +18,7 @@ import pyarrow as pa
 from sidlake.errors import ContractError
 
 __all__ = [
+    "BY_ITEM",
     "as_code_lists",
     "as_codes",
     "as_lists",

@@ -136,7 +136,8 @@ class Warehouse:
     def writing(self, run_id: str, *, wait_for_own: bool = False) -> AbstractContextManager[None]:
         """Return a block that holds the writer lock for `run_id`; free when that run already holds it in this process.
 
-        Entering raises `WarehouseBusy` when another run or process holds it; `wait_for_own` waits for a process of the same run. Every write below takes the lock by itself.
+        Entering raises `WarehouseBusy` when another run or process holds it; `wait_for_own` waits for a process of the same run.
+        Every write below takes the lock by itself.
         """
         return hold(self.root / "writer.lock", _checked_run_id(run_id), wait_for_own=wait_for_own)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sidlake.encoders.behaviour import behaviour_id, fit_behaviour
 from sidlake.errors import ContractError
-from sidlake.pipelines.embed.known import add_vectors, embedded
+from sidlake.pipelines.embed.known import add_vectors, taken_over
 from sidlake.pipelines.fit_inputs.split import ordered_events, training_events
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.embeddings import embedding_rows
@@ -35,9 +35,7 @@ def embed_behaviour(ctx: RunContext) -> StepReport:
     ).hexdigest()
     encoder_id = behaviour_id(config, learned_from)
     added = 0
-    known = _num_embedded(
-        embedded(ctx), encoder_id
-    )  # all or none: one commit appends them, and the id covers what they are made of
+    known = taken_over(ctx, encoder_id)  # all or none: the id covers what they are made of
     if not known:
         result = fit_behaviour(users_N, items_N, len(items), config)
         present = items.filter(pa.array(result.present_I))
@@ -56,9 +54,3 @@ def _indexed(events: pl.DataFrame, item_ids: pa.ChunkedArray) -> tuple[npt.NDArr
         msg = f"{rows.null_count:,} interactions name items that the catalogue does not have; run the ingest step again"
         raise ContractError(msg, count=rows.null_count)
     return users_N, rows.to_numpy().astype(np.int64)
-
-
-def _num_embedded(embeddings: pl.LazyFrame | None, encoder_id: str) -> int:
-    if embeddings is None:
-        return 0
-    return int(embeddings.filter(pl.col("encoder_id") == encoder_id).select(pl.len()).collect().item())

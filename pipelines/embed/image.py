@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sidlake.encoders.image.encoder import ImageEncoder, ImageEncoderConfig
 from sidlake.errors import EncoderError
-from sidlake.pipelines.embed.known import add_files, embedded, same_as_generation
+from sidlake.pipelines.embed.known import add_files, in_force, same_as_generation, wanting
 from sidlake.pipelines.engines import stage
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.embeddings import embedding_rows, missing_rows
@@ -56,7 +56,7 @@ def embed_image(ctx: RunContext) -> StepReport:
     same_as_generation(ctx, "image", encoder_id)
     items = ctx.read("items", ["item_id", "content_hash", *_PICTURE])
     with_picture = items.filter(pa.array([picture is not None for picture in _pictures(items)]))
-    missing = missing_rows(with_picture, embedded(ctx), "image", encoder_id)
+    missing = wanting(ctx, with_picture, "image", encoder_id)
     rejected = pa.table({"item_id": pa.array([], pa.string())})
     if len(missing):
         folder = ctx.warehouse.staging(ctx.run_id) / "embed_image"
@@ -64,7 +64,7 @@ def embed_image(ctx: RunContext) -> StepReport:
         transform = EmbedImages(config, ctx.recipe.folder)
         files = ctx.engine.run(transform, source, folder / "output", label="pictures", progress=ctx.progress)
         add_files(ctx, files)
-        rejected = missing_rows(missing, embedded(ctx), "image", encoder_id)
+        rejected = missing_rows(missing, in_force(ctx), "image", encoder_id)
         _reject(ctx, rejected, config)
         if len(rejected) == len(with_picture):
             raise _none_readable(ctx, rejected, config)

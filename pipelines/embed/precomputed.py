@@ -8,9 +8,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from sidlake.encoders.precomputed import load_precomputed, precomputed_id
-from sidlake.pipelines.embed.known import add_vectors, embedded
+from sidlake.pipelines.embed.known import add_vectors, wanting
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.embeddings import embedding_rows, missing_rows
+from sidlake.warehouse.embeddings import embedding_rows
 
 __all__ = ["embed_precomputed"]
 
@@ -30,7 +30,7 @@ def embed_precomputed(ctx: RunContext) -> StepReport:
         # a refresh keeps the generation's vectors and takes those of new items from the table as it is now
         kept = ctx.base_state.encoders.get(modality) if ctx.job == "refresh" else None
         encoder_id = kept or precomputed_id(config, found.digest)
-        have = missing_rows(items, embedded(ctx), modality, encoder_id)
+        have = wanting(ctx, items, modality, encoder_id)
         where = pa.compute.index_in(have.column("item_id"), value_set=items.column("item_id")).to_numpy()
         present = found.present_N[where]
         rows = embedding_rows(have.filter(pa.array(present)), modality, encoder_id, found.vectors_ND[where[present]])

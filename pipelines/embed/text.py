@@ -11,10 +11,10 @@ from functools import lru_cache
 import pyarrow as pa
 
 from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig, calibrate
-from sidlake.pipelines.embed.known import add_files, embedded, same_as_generation
+from sidlake.pipelines.embed.known import add_files, same_as_generation, wanting
 from sidlake.pipelines.engines import stage
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.embeddings import embedding_rows, missing_rows
+from sidlake.warehouse.embeddings import embedding_rows
 
 __all__ = ["EmbedText", "embed_text"]
 
@@ -47,7 +47,7 @@ def embed_text(ctx: RunContext) -> StepReport:
     encoder_id = _text_encoder(config).encoder_id
     same_as_generation(ctx, "text", encoder_id)
     items = ctx.read("items", ["item_id", "content_hash", "text"])
-    missing = missing_rows(items, embedded(ctx), "text", encoder_id)
+    missing = wanting(ctx, items, "text", encoder_id)
     if len(missing):
         folder = ctx.warehouse.staging(ctx.run_id) / "embed_text"
         source = stage(missing, folder / "input.parquet", rows_per_group=_TEXTS_PER_GROUP)
