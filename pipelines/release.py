@@ -28,7 +28,7 @@ def release(ctx: RunContext) -> StepReport:
         GateFailed: a gate refuses and the run has no override.
     """
     latest = current(ctx.warehouse)
-    if latest is not None and ctx.tables in (latest.tables, ctx.base.tables if ctx.base else None):
+    if latest is not None and ctx.tables == latest.tables:
         if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
             write_catalog(ctx.warehouse)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})

@@ -8,6 +8,18 @@ RETRAIN = ("retrain", {"override": 0})
 REFRESH = ("refresh", {"override": 0, "twin": 1})
 
 KEPT = {
+    # a run that had found nothing new said so when it was executed again, though what it had built on was rolled back meanwhile
+    "a dead run is executed again after a rollback": (
+        "quiet",
+        [
+            RETRAIN,
+            ("add_items", {"num": 27402, "pick": 45430}),
+            ("refresh", {"override": 19683, "twin": 30727}),
+            ("crash", {"job": 348, "at": 39561}),
+            ("rollback", {"pick": 36335}),
+            ("run_again", {"how": 8283, "override": 45575}),
+        ],
+    ),
     # a metric that is undefined for one item is no number, and a release's metrics are JSON, which has none such
     "all items but one go quiet": ("sales", [RETRAIN, ("remove_items", {"pick": 0, "num": 7}), REFRESH]),
     # by its times the new content was older than the SID, so that the new vector was held against codes of the old one, for ever
