@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from sidlake.errors import ArtifactError, NotFoundError, WarehouseBusy
+from sidlake.pipelines.run_state import RunState, load_state, save_state
 from sidlake.warehouse.catalog import query, write_catalog
 from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.keep.pins import pin
@@ -134,14 +135,15 @@ def test_heads_stay_though_no_release_names_them(warehouse):
 def test_versions_that_an_unfinished_run_has_in_force_stay_until_it_is_stale(warehouse):
     version = warehouse.overwrite("items", SAMPLE.items(SAMPLE.item_ids(20)), run_id="a-run")
     warehouse.overwrite("items", SAMPLE.items(SAMPLE.item_ids(21)), run_id="a-run")
-    state = warehouse.staging("a-run") / "state.json"
-    state.write_text(json.dumps({"tables": {"items": version}, "facts": {"generation": "g0003"}}))
+    (warehouse.staging("a-run") / "input.parquet").touch()
+    save_state(warehouse, "a-run", RunState(now=datetime.now(UTC), tables={"items": version}, generation="g0003"))
     vacuum(warehouse, LAST)
     assert warehouse.read("items", version=version).num_rows == 20
     assert (warehouse.artifacts_dir / "g0003").is_dir()
     plan = vacuum(warehouse, LAST, grace=NOW, now=datetime.now(UTC) + timedelta(seconds=1))
-    assert (plan.files["items"], plan.files["runs"]) == (1, 1)
-    assert not (warehouse.root / "runs" / "a-run").exists()
+    assert (plan.files["items"], plan.files["runs"], plan.files["states"]) == (1, 1, 1)
+    assert list((warehouse.root / "runs").iterdir()) == []
+    assert load_state(warehouse, "a-run") is None
 
 
 def test_orphans_go_after_the_grace_period_only(warehouse):

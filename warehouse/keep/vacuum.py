@@ -57,8 +57,8 @@ class Vacuum:
     Attributes:
         kept: the live releases and why each is.
         unreadable: the releases that lose a file; they are recorded as vacuumed.
-        files: number of files freed, per table, and of ``runs`` (staging of dead runs), ``artifacts`` (of generations that no live
-            release or checkpoint knows) and ``checkpoints`` (unfinished ones).
+        files: number of files freed, per table, and of ``runs`` (staging of dead runs), ``states`` (of runs that are over),
+            ``artifacts`` (of generations that no live release or checkpoint knows) and ``checkpoints`` (unfinished ones).
         bytes: their size, likewise.
     """
 
@@ -119,11 +119,10 @@ def vacuum(
 def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> list[_Found]:
     """Return every file that may go, with `kept` live and what was written since `cutoff` perhaps somebody's work."""
     releases = [release for release in history(warehouse) if release.release_id in kept]
-    states, stale = _runs(warehouse, cutoff)
+    states, over = _states(warehouse, cutoff)
     generations = {release.generation for release in releases} | {one.generation for one in checkpoints(warehouse)}
-    facts = [state["facts"] for state in states]
-    generations |= {str(known.get("generation")) for known in facts}
-    fused = [known.get("fused") for known in (*(r.encoders for r in releases), *(known.get("encoders", {}) for known in facts))]
+    generations |= {str(state.get("generation")) for state in states}
+    fused = [known.get("fused") for known in (*(r.encoders for r in releases), *(state.get("encoders", {}) for state in states))]
     artifacts = generations | {f"{str(one).replace(':', '-')}.safetensors" for one in fused}
     named = [*(release.tables for release in releases), *(state["tables"] for state in states)]
 
@@ -132,7 +131,8 @@ def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> l
 
     return [
         *(file for table in TABLES for file in _of_table(warehouse, table, named, cutoff)),
-        *stale,
+        *over,
+        *_staging(warehouse, cutoff),
         *_folders(warehouse, "artifacts", cutoff, lambda name: bool(_GENERATION.fullmatch(name)) and name not in artifacts),
         *_folders(warehouse, "artifacts/fusion", cutoff, lambda name: name.endswith(".safetensors") and name not in artifacts),
         *_folders(warehouse, "checkpoints", cutoff, unfinished),
@@ -173,18 +173,24 @@ def _committed(warehouse: Warehouse, entries: Iterable[str]) -> set[str]:
     return names
 
 
-def _runs(warehouse: Warehouse, cutoff: datetime) -> tuple[list[dict[str, Any]], list[_Found]]:
-    """Return the states of runs that were at work since `cutoff`, and the files of those that were not."""
-    folder, states, stale = warehouse.root / "runs", [], []
-    for run in sorted(folder.iterdir()) if folder.is_dir() else []:
+def _states(warehouse: Warehouse, cutoff: datetime) -> tuple[list[dict[str, Any]], list[_Found]]:
+    """Return the states of runs that were at work since `cutoff`, on any machine, and the files of those of earlier ones."""
+    folder = warehouse.location.arrow_path(f"{warehouse.url}/runs")
+    files = [info for info in _files(warehouse, folder) if info.path == f"{folder}/{info.base_name}" and info.extension == "json"]
+    contents = [warehouse.get(f"runs/{info.base_name}") for info in files if info.mtime >= cutoff]
+    over = [_Found("states", info.path, info.size) for info in files if info.mtime < cutoff]
+    return [dict(json.loads(content)) for content in contents if content is not None], over
+
+
+def _staging(warehouse: Warehouse, cutoff: datetime) -> list[_Found]:
+    """Return the files of this machine's staging folders that nothing was written to since `cutoff`."""
+    folder, stale = warehouse.root / "runs", []
+    for run in (path for path in sorted(folder.iterdir()) if path.is_dir()) if folder.is_dir() else ():
         files = [path for path in run.rglob("*") if path.is_file()]
         newest = max((path.stat().st_mtime for path in (run, *files)), default=0.0)
-        state = run / "staging" / "state.json"
         if newest < cutoff.timestamp():
             stale += [_Found("runs", str(path), path.stat().st_size) for path in files]
-        elif state.exists():
-            states.append(dict(json.loads(state.read_text(encoding="utf-8"))))
-    return states, stale
+    return stale
 
 
 def _folders(warehouse: Warehouse, group: str, cutoff: datetime, unneeded: Callable[[str], bool]) -> list[_Found]:
