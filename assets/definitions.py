@@ -18,6 +18,7 @@ from sidlake.assets.checks import checks_for
 from sidlake.assets.comparison import comparisons_for
 from sidlake.assets.generated import assets_for
 from sidlake.assets.jobs import executor_of, jobs_for
+from sidlake.assets.maintenance import maintenance_for
 from sidlake.assets.resources import SidlakeResource
 from sidlake.assets.schedules import schedules_for
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
@@ -35,13 +36,13 @@ def defs_for(recipe: str, warehouse: str, prefix: str = "", **settings: Any) -> 
 
 
 def _defs(settings: Settings) -> dg.Definitions:
-    jobs = jobs_for(settings)
+    jobs, maintenance = jobs_for(settings), maintenance_for(settings)
     resource = SidlakeResource(warehouse=settings.warehouse, recipe=settings.recipe, engine=settings.engine)
     return dg.Definitions(
         assets=[*assets_for(settings), *comparisons_for(settings)],
         asset_checks=checks_for(settings),
-        jobs=[jobs.refresh, jobs.retrain, jobs.compare],
-        schedules=schedules_for(settings, jobs),
+        jobs=[jobs.refresh, jobs.retrain, jobs.compare, maintenance],
+        schedules=schedules_for(settings, jobs, maintenance),
         sensors=[source_sensor_for(settings, jobs), drift_sensor_for(settings, jobs)],
         resources={settings.resource: resource},
         executor=executor_of(settings) if not settings.prefix else None,  # also for runs started from the asset graph

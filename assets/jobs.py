@@ -39,7 +39,7 @@ def jobs_for(settings: Settings) -> Jobs:
             settings.named(job),
             selection=published,
             description=about,
-            tags={JOB_TAG: job, WAREHOUSE_TAG: _tag(settings)},
+            tags={JOB_TAG: job, WAREHOUSE_TAG: settings.tag},
             executor_def=executor_of(settings),
         )
         for job, about in JOBS.items()
@@ -60,8 +60,3 @@ def executor_of(settings: Settings) -> dg.ExecutorDefinition:
     needs a GPU holds its pool alone, and each takes the lock in turn. What else is worth spreading is inside the steps.
     """
     return dg.in_process_executor if settings.executor == "in_process" else dg.multiprocess_executor
-
-
-def _tag(settings: Settings) -> str:
-    """Return the warehouse's address as a tag's value: at most 63 letters, digits and ``.-_`` at its end."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in settings.address)[-63:].strip("._-")

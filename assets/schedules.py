@@ -1,4 +1,4 @@
-"""When the jobs run by themselves: refresh every day, retrain every week. Off until asked for (see `settings.Settings`).
+"""When the jobs run by themselves: refresh every day, retrain and upkeep every week. Off until asked for (see `settings.Settings`).
 
 After a rollback a tick asks for nothing and says why, until the hold is lifted: a failed run every night would tell no more.
 """
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["schedules_for"]
 
 
-def schedules_for(settings: Settings, jobs: Jobs) -> list[dg.ScheduleDefinition]:
-    """Return the daily and the weekly schedule, in UTC; a tick that finds nothing new publishes nothing."""
+def schedules_for(settings: Settings, jobs: Jobs, maintenance: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
+    """Return the daily and the two weekly schedules, in UTC; a tick that finds nothing new publishes nothing."""
     return [
         _schedule(settings, jobs.refresh, "daily_refresh", settings.refresh_cron, "Bring in what is new, every day."),
         _schedule(
             settings, jobs.retrain, "weekly_retrain", settings.retrain_cron, "Learn a new generation and train the recommender."
         ),
+        _schedule(settings, maintenance, "weekly_maintenance", settings.maintain_cron, "Write small files anew, free the rest."),
     ]
 
 
-def _schedule(settings: Settings, job: "UnresolvedAssetJobDefinition", name: str, cron: str, about: str) -> dg.ScheduleDefinition:
+def _schedule(
+    settings: Settings, job: "UnresolvedAssetJobDefinition | dg.JobDefinition", name: str, cron: str, about: str
+) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=settings.named(name),
         job=job,

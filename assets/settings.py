@@ -28,7 +28,7 @@ class Settings:
         executor: ``in_process`` runs a job in one process, which loads each model once; ``multiprocess`` gives each step its own,
             so that a step alone holds a GPU.
         engine: ``local``, or ``beam`` for Beam's FnApiRunner.
-        refresh_cron: when the daily job runs, in UTC; `retrain_cron` likewise for the weekly one.
+        refresh_cron: when the daily job runs, in UTC; `retrain_cron` likewise for the weekly one, `maintain_cron` for upkeep.
         schedules: ``on`` starts schedules and the sensors with the daemon. They are off unless asked for: opening the UI on a
             laptop must not make it retrain at three in the morning. A toggle in the UI wins over this default.
     """
@@ -41,6 +41,7 @@ class Settings:
     schedules: str = "off"
     refresh_cron: str = "0 5 * * *"
     retrain_cron: str = "0 3 * * SUN"
+    maintain_cron: str = "0 7 * * SUN"
 
     def __post_init__(self) -> None:
         allowed = {"schedules": ("on", "off"), "engine": ("local", "beam"), "executor": ("in_process", "multiprocess")}
@@ -61,6 +62,11 @@ class Settings:
     def address(self) -> str:
         """The warehouse's address, the same from every working directory."""
         return absolute(self.warehouse)
+
+    @property
+    def tag(self) -> str:
+        """The address as a tag's value: its last 63 letters, digits and ``.-_``."""
+        return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.address)[-63:].strip("._-")
 
     def named(self, name: str) -> str:
         """Return the catalogue's name for a job, a schedule, a group or a step.

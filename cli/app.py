@@ -19,10 +19,13 @@ import typer
 from rich.console import Console
 
 from sidlake.cli import releases as cli_releases
+from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
 from sidlake.cli.output import (
+    DEFAULT_RECIPE,
     DEFAULT_WAREHOUSE,
     JsonOption,
+    RecipeOption,
     WarehouseOption,
     open_warehouse,
     print_json,
@@ -39,12 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMPARED = ["method", "status", "raw_collision_rate", "unique_share", "moved_share", "mean_move_cost", "lowest_utilisation"]
 _COMPARED += ["reconstruction_error", "ehr_raw", "ehr_unmoved", "ehr_reconstructed"]
 _COMPARED_TIMES = ["embed_seconds", "fit_seconds", "assign_seconds"]
-DEFAULT_RECIPE = Path("recipes/online_retail.toml")
 
 
 @app.callback(invoke_without_command=True)
@@ -301,7 +302,7 @@ def ui(
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in (check, *cli_releases.COMMANDS):
+for _command in (check, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 
 

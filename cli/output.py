@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from sidlake.warehouse.tables import Warehouse
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "DEFAULT_WAREHOUSE",
     "JsonOption",
+    "RecipeOption",
     "WarehouseOption",
     "open_warehouse",
     "print_json",
@@ -33,8 +35,10 @@ __all__ = [
 WarehouseOption = Annotated[
     Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse, or s3://bucket/prefix.")
 ]
+RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 DEFAULT_WAREHOUSE = default_warehouse()
+DEFAULT_RECIPE = Path("recipes/online_retail.toml")
 
 _MAX_CELL = 48  # characters of a value that a table shows; --json shows all
 _out = Console(soft_wrap=True)

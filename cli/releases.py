@@ -1,4 +1,4 @@
-"""The commands about releases: list, show, compare, go back, name, and free what nobody needs; `cli` makes them top-level ones.
+"""The commands about releases: list, show, compare, go back and name; `app` makes them top-level ones.
 
 Every command takes a release as an id (r000003), a pin (prod) or ``current``.
 """
@@ -26,11 +26,10 @@ from sidlake.errors import NotFoundError
 
 if TYPE_CHECKING:
     from sidlake.warehouse.diff import ReleaseDiff
-    from sidlake.warehouse.keep.vacuum import Vacuum
     from sidlake.warehouse.releases import Release
     from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "rejected", "releases", "resume", "rollback", "show", "unpin", "vacuum"]
+__all__ = ["COMMANDS", "diff", "lineage", "pin", "pins", "rejected", "releases", "resume", "rollback", "show", "unpin"]
 
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")]
 _SHOWN_ROWS = 200
@@ -239,37 +238,6 @@ def unpin(
     print_line(f"{gone.name} no longer points at {gone.release_id}")
 
 
-def vacuum(
-    keep: Annotated[int | None, typer.Option(min=1, help="Keep the last N releases.")] = None,
-    older_than: Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Keep releases younger than DAYS.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
-    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
-    as_json: JsonOption = False,
-) -> None:
-    """Free the files that no live release needs; without options the last 10 releases and those of 7 days are kept.
-
-    Always kept: the current release, pinned ones, those a checkpoint was trained on, those being read, and in an object store every
-    file younger than a day, which another machine may be about to publish. Try --dry-run first.
-
-    Example: sidlake vacuum --keep 30 --dry-run
-    """
-    from sidlake.warehouse.keep.retention import Retention
-    from sidlake.warehouse.keep.vacuum import vacuum as free
-
-    lake = open_warehouse(warehouse)
-    retention = Retention() if keep is None and older_than is None else Retention(keep=keep, days=older_than)
-    plan = free(lake, retention, dry_run=True)
-    if not dry_run and not as_json:
-        _print_plan(plan)
-    done = plan if dry_run else free(lake, retention)
-    if as_json:
-        print_json(asdict(done))
-        return
-    if dry_run:
-        _print_plan(plan)
-    print_line(f"{'would free' if dry_run else 'freed'} {sum(done.files.values()):,} files, {_size(sum(done.bytes.values()))}")
-
-
 def lineage(
     what: Annotated[str, typer.Argument(metavar="ITEM|RELEASE|CHECKPOINT", help="An item_id, a release or pin, or a checkpoint.")],
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
@@ -308,7 +276,7 @@ def rejected(
         print_line(f"{len(rows) - _SHOWN_ROWS:,} more: --json has all")
 
 
-COMMANDS = (releases, show, diff, lineage, rejected, rollback, resume, pin, pins, unpin, vacuum)
+COMMANDS = (releases, show, diff, lineage, rejected, rollback, resume, pin, pins, unpin)
 
 
 def _print_chain(chain: Mapping[str, object], indent: str) -> None:
@@ -327,21 +295,6 @@ def _print_chain(chain: Mapping[str, object], indent: str) -> None:
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}" if isinstance(value, float) else value
             print_line(f"{label}{shown}")
-
-
-def _print_plan(plan: Vacuum) -> None:
-    print_rows("kept", ["release", "why"], [{"release": name, "why": why} for name, why in plan.kept.items()])
-    print_line(f"become unreadable: {', '.join(plan.unreadable) or 'none'}")
-    rows = [{"of": group, "files": count, "size": _size(plan.bytes[group])} for group, count in sorted(plan.files.items())]
-    print_rows("files to free", ["of", "files", "size"], rows)
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:,.1f} TB"
 
 
 def _show_release(lake: Warehouse, release: Release, as_json: bool) -> None:

@@ -403,6 +403,20 @@ class Warehouse:
                 target.restore(version, commit_properties=commit_of(run_id, write_id, max_commit_retries=0))
             return head + 1
 
+    def compact(self, table: str, version: int, *, run_id: str) -> int:
+        """Return the version that holds the rows of `version` in as few files as Delta finds good; `version` where it has them.
+
+        Raises `ReleaseConflict` where another machine commits to `table` at the same time.
+        """
+        url = self.table_url(table)
+        with self.writing(run_id):
+            head = self.restore(table, version, run_id=run_id)
+            target = self.delta(table)
+            with on_head(self.location, url, head, write_id := uuid.uuid4().hex):
+                target.optimize.compact(commit_properties=commit_of(run_id, write_id, max_commit_retries=0))
+            found = self.version(table)
+        return head if found is None else found
+
 
 def _checked_run_id(run_id: str) -> str:
     if not _RUN_ID.fullmatch(run_id):
