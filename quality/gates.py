@@ -132,6 +132,8 @@ MANDATORY: tuple[Gate, ...] = (
     Gate(metric="level_largest_share", level=0, maximum=0.5, severity="warn", optional=True),
     Gate(metric="raw_largest_group_share", maximum=0.5, severity="warn", optional=True),
     Gate(metric="raw_collision_rate", maximum=0.9, severity="warn", optional=True),
+    # Hits that lists drawn at random have as well: the SIDs say nothing of what users do next.
+    Gate(metric="ehr_reconstructed_over_floor", minimum=0.0, severity="warn", optional=True),
 )
 """Gates of every recipe: what is never right, whatever the catalogue."""
 

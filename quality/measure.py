@@ -44,6 +44,12 @@ _SAMPLED_QUERIES = 1000
 _SAMPLED_PAIRS = 100_000
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
+_LEAST_SESSIONS = 100
+"""Sessions below which a hit rate near the floor says nothing: the interval is a tenth wide."""
+
+_MOST_BY_CHANCE = 0.5
+"""Rate by chance above which a hit rate says nothing of a small catalogue."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Former:
@@ -92,7 +98,7 @@ def measure(
     ehr_reconstructed (decoded final codes, through `to_input_space` if given; without it only the codes differ from ehr_quantized),
     ehr_unmoved (raw codes by the way of ehr_reconstructed: the difference is what uniqueness cost);
     each with _ci_half_width (95 %, Wilson), _bootstrap_low, _bootstrap_high and _tie_rate; ehr_random_floor, ehr_num_sessions,
-    and ehr_reconstructed_over_floor, the rate of the published SIDs less that floor.
+    and, from 100 sessions on, ehr_reconstructed_over_floor, the rate of the published SIDs less that floor.
     Ties are broken by `vectors_ND`. Raw and reconstructed also for cold targets (_cold) and four buckets of targets, rare to
     popular (_popularity_1 to _4, with ehr_num_sessions_… each), by `popularity_N` or, without it, by the histories of the sessions;
     None where no session asks for one. And per level, on final codes: consecutive_share and consecutive_shuffled_share.
@@ -322,7 +328,7 @@ def _hit_rate_metrics(
     metrics += [
         Metric(metric="ehr_unmoved", value=hit_rate_of(hits.get("ehr_unmoved", hits["ehr_quantized"])).value),
         Metric(metric="ehr_random_floor", value=raw.random_floor),
-        Metric(metric="ehr_reconstructed_over_floor", value=hit_rate_of(hits["ehr_reconstructed"]).value - raw.random_floor),
+        Metric(metric="ehr_reconstructed_over_floor", value=_beyond_chance(hits["ehr_reconstructed"], raw.random_floor)),
         Metric(metric="ehr_num_sessions", value=float(raw.num_sessions)),
     ]
     for name in ("ehr_raw", "ehr_reconstructed"):
@@ -332,6 +338,16 @@ def _hit_rate_metrics(
             if name == "ehr_raw":
                 metrics.append(Metric(metric=f"ehr_num_sessions_{of}", value=float(bucket.num_sessions)))
     return metrics
+
+
+def _beyond_chance(hits: SessionHits, floor: float) -> float | None:
+    """Return the rate less what chance gives; None where that tells nothing.
+
+    Of few sessions the interval is too wide. Where chance hits more often than not, the lists reach most of a small catalogue, and
+    lists of neighbours, which overlap, reach less of it than lists drawn at random.
+    """
+    tells = len(hits.hits_S) >= _LEAST_SESSIONS and floor <= _MOST_BY_CHANCE
+    return hit_rate_of(hits).value - floor if tells else None
 
 
 def _hit_rate(name: str, hits: SessionHits) -> list[Metric]:

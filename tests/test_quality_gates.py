@@ -213,3 +213,11 @@ def test_no_verdicts_give_an_empty_table_of_the_contract():
 )
 def test_every_recipe_is_warned_of_codes_that_nearly_all_items_share(metric, value, verdict):
     assert judge([Metric(metric=metric, value=value)], MANDATORY)[0].verdict == verdict
+
+
+def test_without_any_gate_a_hit_rate_that_is_not_above_chance_is_a_warning():
+    beyond = [
+        Metric(metric="ehr_reconstructed_over_floor", value=-0.028)
+    ]  # a page once said "Passed" of .142 where chance gives .170
+    (verdict,) = [found for found in judge(beyond, MANDATORY) if found.metric == "ehr_reconstructed_over_floor"]
+    assert verdict.verdict == "warn"
