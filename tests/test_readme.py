@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, semantic_ids_schema
 from sidlake.warehouse.tables import Warehouse
@@ -49,6 +50,11 @@ def test_the_table_of_schemas_is_the_contracts():
     assert shown == schema_table(), "write it anew: python tests/test_readme.py"
 
 
+def test_the_picture_of_the_steps_is_the_table_of_steps():
+    shown = README.split("<!-- steps:start -->")[1].split("<!-- steps:end -->")[0].strip()
+    assert shown == picture(), "write it anew: python tests/test_readme.py"
+
+
 def test_every_target_of_the_makefile_is_a_line_of_the_readme():
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
@@ -67,9 +73,27 @@ def test_the_ci_script_runs_the_readmes_test_command():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def picture() -> str:
+    """Return the steps as a Mermaid flow chart: an arrow from each step to those that read what it writes."""
+    writer = {product: step.name for step in STEPS.values() for product in step.writes}
+    before = {step.name: {writer[product] for product in step.reads} for step in STEPS.values()}
+    all_before: dict[str, set[str]] = {}
+    for name, direct in before.items():
+        all_before[name] = direct.union(*(all_before[one] for one in direct))
+    lines = ["```mermaid", "flowchart LR"]
+    lines += [f"  {name}[{name}<br/><small>{', '.join(step.writes)}</small>]" for name, step in STEPS.items()]
+    for name, direct in before.items():
+        lines += [f"  {one} --> {name}" for one in sorted(direct) if not any(one in all_before[other] for other in direct)]
+    learned = ",".join(name for name, step in STEPS.items() if step.jobs == {"retrain"})
+    return "\n".join([*lines, f"  class {learned} learned", "  classDef learned stroke-dasharray: 4", "```"])
+
+
+def written(text: str, name: str, block: str) -> str:
+    """Return `text` with `block` between the marks called `name`."""
+    before, rest = text.split(f"<!-- {name}:start -->")
+    return f"{before}<!-- {name}:start -->\n{block}\n<!-- {name}:end -->{rest.split(f'<!-- {name}:end -->')[1]}"
+
+
 if __name__ == "__main__":
-    before, rest = README.split("<!-- schemas:start -->")
-    after = rest.split("<!-- schemas:end -->")[1]
-    (ROOT / "README.md").write_text(
-        f"{before}<!-- schemas:start -->\n{schema_table()}\n<!-- schemas:end -->{after}", encoding="utf-8"
-    )
+    found = written(written(README, "schemas", schema_table()), "steps", picture())
+    (ROOT / "README.md").write_text(found, encoding="utf-8")
