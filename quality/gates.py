@@ -199,7 +199,13 @@ def _applies(gate: Gate, metric: Metric) -> bool:
 def _strictest(metric: Metric, gates: Sequence[tuple[Gate, list[_Limit]]]) -> Verdict:
     if not gates:
         return Verdict(metric=metric.metric, level=metric.level, value=metric.value, threshold=None, verdict="info")
-    return max((_verdict(metric, gate, limits) for gate, limits in gates), key=lambda verdict: _RANK[verdict.verdict])
+    return max((_verdict(metric, gate, limits) for gate, limits in gates), key=_strictness)
+
+
+def _strictness(verdict: Verdict) -> tuple[int, float]:
+    """Return what verdicts of one metric are compared by: the outcome, and of equal ones how near the limit is."""
+    far = math.inf if verdict.value is None or verdict.threshold is None else abs(verdict.value - verdict.threshold)
+    return _RANK[verdict.verdict], -far
 
 
 def _verdict(metric: Metric, gate: Gate, limits: Sequence[_Limit]) -> Verdict:

@@ -221,3 +221,12 @@ def test_without_any_gate_a_hit_rate_that_is_not_above_chance_is_a_warning():
     ]  # a page once said "Passed" of .142 where chance gives .170
     (verdict,) = [found for found in judge(beyond, MANDATORY) if found.metric == "ehr_reconstructed_over_floor"]
     assert verdict.verdict == "warn"
+
+
+def test_of_two_limits_that_are_kept_the_nearer_one_is_shown():
+    gates = [*MANDATORY, Gate(metric="raw_collision_rate", maximum=0.3)]  # the built-in one says 0.9
+    for order in (gates, gates[::-1]):
+        (found,) = [
+            one for one in judge([Metric(metric="raw_collision_rate", value=0.142)], order) if one.metric == "raw_collision_rate"
+        ]
+        assert (found.threshold, found.verdict) == (0.3, "pass")
