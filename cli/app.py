@@ -37,6 +37,7 @@ from sidlake.errors import GateFailed, NotFoundError, RecipeError, SidlakeError
 
 if TYPE_CHECKING:
     from sidlake.pipelines.engines import Engine
+    from sidlake.pipelines.recipe import Recipe
     from sidlake.quality.assignment import Assignment
 
 __all__ = ["app", "main"]
@@ -239,10 +240,13 @@ def import_sids(
     check: Annotated[
         bool, typer.Option("--check", help="Refuse collapsed SIDs, what the recipe's gates refuse, and items that are not there.")
     ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Make them a generation of --recipe's catalogue, checked and released like any other.")
+    ] = False,
     recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe whose gates and spelling of ids hold.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring in semantic IDs made elsewhere, to be measured like our own; publishes nothing.
+    """Bring in semantic IDs made elsewhere, to be measured like our own; only --publish publishes them.
 
     Example: sidlake import Beauty.index.json --format index_json --name letter --width 256
     """
@@ -255,19 +259,24 @@ def import_sids(
         usage(f"unknown format {file_format!r}; the formats are {', '.join(FORMATS)}")
     if not _PLAIN_NAME.fullmatch(name):
         usage(f"{name!r} cannot name a file: a name is letters, digits, '.', '_' and '-', and starts with a letter or digit")
+    if publish and recipe is None:
+        usage("--publish needs the catalogue: name its recipe with --recipe")
     rules = load_recipe(recipe) if recipe else None
     uppercase = rules is not None and rules.items.uppercase_ids
     found = read_assignment(
         file, file_format, name=name, source=source, widths=width, num_levels=levels, ids_path=ids, uppercase_ids=uppercase
     )
     without_sid = None
-    if check:
+    if check or publish:
         require_sound(found, rules.gates if rules else ())
+    if check:
         without_sid = _items_without_sid(warehouse, found)
     path = output or locate(warehouse).folder / "assignments" / f"{name}.parquet"
     with disk_errors(path):
         write_assignment(found, path)
     about = describe_assignment(found) | {"path": str(path)} | ({"items_without_sid": without_sid} if check else {})
+    if publish and rules is not None:
+        about |= _publish(warehouse, rules, found)
     if as_json:
         print_json(about)
         return
@@ -275,6 +284,8 @@ def import_sids(
     print_line(f"{name}: {about['items']:,} items, {about['different_sids']:,} different SIDs of {sizes}, in {path}")
     if check:
         print_line(f"  {_said_of_ids(without_sid)}")
+    if publish:
+        print_line(f"  published as generation {about['generation']} in release {about['release']}")
     for note in about["stripped"]:
         print_line(f"  left out {note}")
     if about["ends_in_deduplication"]:
@@ -314,6 +325,26 @@ def main() -> None:
         _fail(error, 2)
     except SidlakeError as error:
         _fail(error, 1)
+
+
+def _publish(warehouse: Path, recipe: Recipe, given: Assignment) -> dict[str, str]:
+    """Run a retrain whose codes are the given ones, and return its generation and release."""
+    from sidlake.pipelines.progress import Progress
+    from sidlake.pipelines.run import RunContext, new_run_id
+    from sidlake.pipelines.steps import run_job
+    from sidlake.warehouse.tables import Warehouse
+
+    ctx = RunContext.open(
+        Warehouse.create_or_open(warehouse),
+        recipe,
+        run_id=new_run_id(),
+        job="retrain",
+        progress=Progress(Console(stderr=True, soft_wrap=True)),
+        reason=f"SIDs of {given.name}",
+        given=given,
+    )
+    details = {report.step: report.details for report in run_job(ctx)}
+    return {"generation": ctx.generation, "release": str(details["release"]["release"])}
 
 
 def _items_without_sid(warehouse: Path, found: Assignment) -> int | None:

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 
 from sidlake.errors import LawBroken
 from sidlake.pipelines.engines import stage
+from sidlake.pipelines.fit_inputs.given_sids import codes_of
 from sidlake.pipelines.fit_inputs.item_facts import facts_of_rows, with_facts
 from sidlake.pipelines.generation import cached_codebook, fused_vectors, load_generation
 from sidlake.pipelines.retirement import retired_rows, returned_rows, taken_sids, write_retired
 from sidlake.pipelines.run import RunContext, StepReport
+from sidlake.quality.assignment import Assignment as GivenSids
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.tokenizers.semantic_id import format_sids, sid_keys
 from sidlake.tokenizers.tokenizer import Tokenizer
@@ -107,17 +109,35 @@ def _resolve(
     if not encoded.column("item_id").equals(items.column("item_id")):
         msg = f"the engine returned {len(encoded):,} encoded rows for {len(items):,} items, or in another order"
         raise LawBroken(msg, rule="every item is encoded once")
-    raw_NL = as_codes(encoded.column("codes"))
+    raw_NL, norms_N = as_codes(encoded.column("codes")), encoded.column("residual_norm").to_numpy()
+    if ctx.given is not None:
+        raw_NL, norms_N = _with_given(ctx.given, model, items, x_ND, raw_NL, norms_N)
     result = make_unique(
         ctx.recipe.tokenizer.uniqueness,
         model,
         raw_NL,
-        encoded.column("residual_norm").to_numpy(),
+        norms_N,
         item_hashes(items.column("item_id").to_pylist()),
         latents_of=lambda rows: model.latents(x_ND[rows]),
         occupied_codes_ML=occupied_ML,
     )
     return _semantic_id_rows(ctx, items, raw_NL, result, model.widths)
+
+
+def _with_given(
+    given: GivenSids,
+    model: Tokenizer,
+    items: pa.Table,
+    x_ND: npt.NDArray[np.float32],
+    raw_NL: npt.NDArray[np.int32],
+    norms_N: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Return raw codes and norms with the given codes where an item has some, and how far their sum lies from its vector."""
+    given_NL = codes_of(given, items.column("item_id"))
+    has_N = given_NL[:, 0] >= 0
+    raw_NL, norms_N = np.where(has_N[:, None], given_NL, raw_NL), norms_N.copy()
+    norms_N[has_N] = np.linalg.norm(x_ND[has_N].astype(np.float64) - model.decode(raw_NL[has_N]), axis=1)
+    return raw_NL, norms_N
 
 
 def _semantic_id_rows(

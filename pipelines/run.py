@@ -23,6 +23,7 @@ from sidlake.pipelines.products import PRODUCTS, stamp
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import Recipe, digest_of
 from sidlake.pipelines.run_state import RunState, load_state, save_state
+from sidlake.quality.assignment import Assignment
 from sidlake.warehouse.holds import refuse_held
 from sidlake.warehouse.places.storage import disk_errors
 from sidlake.warehouse.releases import Release, after, current, get
@@ -97,6 +98,7 @@ class RunContext:
             again says it again.
         despite_hold: why this run shall publish after a rollback, which holds runs; not saved either.
         reason: why the run was asked for, where there is more to say than its job; not saved either.
+        given: SIDs that somebody else made, for a generation of their own; not saved.
         step: the step that is running.
     """
 
@@ -111,6 +113,7 @@ class RunContext:
     override: str | None = None
     despite_hold: str | None = None
     reason: str | None = None
+    given: Assignment | None = None
     step: Step | None = None
 
     @classmethod
@@ -126,6 +129,7 @@ class RunContext:
         override: str | None = None,
         despite_hold: str | None = None,
         reason: str | None = None,
+        given: Assignment | None = None,
         going_on: bool = False,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
@@ -150,6 +154,7 @@ class RunContext:
             override=override,
             despite_hold=despite_hold,
             reason=reason,
+            given=given,
         )
 
     def refuse_held(self) -> None:

@@ -20,6 +20,7 @@ from sidlake.pipelines.embed.precomputed import embed_precomputed
 from sidlake.pipelines.embed.text import embed_text
 from sidlake.pipelines.features import build_sequences, build_sid_trie
 from sidlake.pipelines.fit import fit_codebooks
+from sidlake.pipelines.fit_inputs.given_sids import digest_of_given
 from sidlake.pipelines.fuse import fit_fusion, fuse
 from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.ingest.step import ingest_settings, ingest_sources
@@ -131,7 +132,11 @@ _ALL = (
         reads=("items", "fused_embeddings", "interactions", "behaviour_embeddings"),
         writes=("codebooks",),
         reads_if={"interactions": _fit_needs_events, "behaviour_embeddings": _fit_needs_events},
-        settings=lambda ctx: [ctx.recipe.tokenizer, ctx.recipe.split if _fit_needs_events(ctx.recipe) else None],
+        settings=lambda ctx: [
+            ctx.recipe.tokenizer,
+            ctx.recipe.split if _fit_needs_events(ctx.recipe) else None,
+            digest_of_given(ctx.given),
+        ],
         jobs=_RETRAIN,
         group="semantic_ids",
         kinds=frozenset({"torch", "deltalake"}),
