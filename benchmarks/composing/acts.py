@@ -13,11 +13,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from composing.faults import set_clock
-from composing.jobs import Run, crash, die, partial, refresh, retrain, run_again, run_job, second_writer
+from composing.jobs import Run, crash, die, import_sids, partial, refresh, retrain, run_again, run_job, second_writer
 from composing.laws import check_all, check_history, check_pins
 from composing.sources import add_events, add_items, change_item, lose_file, remove_items, return_item
 from composing.state import Composition, adopt, set_recipe
 
+from sidlake.errors import SidlakeError
 from sidlake.warehouse.keep.vacuumed import vacuumed
 from sidlake.warehouse.releases import history
 
@@ -100,6 +101,21 @@ def vacuum(state: Composition, keep: int, grace: int) -> list[str]:
     return broken + check_history(state.book, history(state.shop.warehouse))
 
 
+def maintain(state: Composition) -> list[str]:
+    """Do the weekly upkeep: another release at most, with the content of the one before; or a named refusal."""
+    before = state.book.current
+    try:
+        state.shop.maintain()
+    except SidlakeError as error:
+        may = {"NotFoundError"} if before is None else {"StaleStepError", "RetrainNeeded"}
+        may |= {"HoldError"} if state.held else set()
+        return [] if type(error).__name__ in may else [f"upkeep raised {type(error).__name__}: {error}"]
+    broken, after = adopt(state, "refresh"), state.book.current
+    if before is None or after is None or after.content_hash != before.content_hash:
+        broken.append("upkeep made another content")
+    return broken
+
+
 def clock(state: Composition, pick: int) -> None:
     """Set the clock back by up to some months, or right again."""
     state.back = timedelta(days=(0, 0, 1, 40, 200)[pick % 5])
@@ -127,6 +143,8 @@ ACTS: dict[str, tuple[Callable[..., list[str] | None], int]] = {
     "pin": (pin, 2),
     "unpin": (unpin, 1),
     "vacuum": (vacuum, 3),
+    "maintain": (maintain, 2),
+    "import_sids": (import_sids, 2),
     "clock": (clock, 2),
 }
 """Each act and how often it is drawn."""

@@ -14,7 +14,10 @@ from composing.state import Composition, adopt, expected
 from sidlake.errors import SidlakeError
 from sidlake.warehouse.releases import history
 
-__all__ = ["Run", "crash", "die", "expect_death", "mourn", "partial", "refresh", "retrain", "run_again", "run_job", "second_writer"]
+__all__ = [
+    "Run", "crash", "die", "expect_death", "import_sids", "mourn", "partial", "refresh", "retrain", "run_again", "run_job",
+    "second_writer",
+]  # fmt: skip
 
 
 JOBS = ("refresh", "refresh", "retrain")
@@ -24,7 +27,10 @@ SELECTED = {"StaleStepError", "NotFoundError", "EncoderError", "FitError", "Gate
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run of a job: all steps or those named, with an override or not, the first time or `again`, to the end or to write `at`."""
+    """A run of a job: all steps or those named, with an override or not, the first time or `again`, to the end or to write `at`.
+
+    Its SIDs are its own, or those that the number `given` deals.
+    """
 
     job: str
     override: bool
@@ -33,6 +39,7 @@ class Run:
     again: bool = False
     at: int | None = None
     kill: bool = False
+    given: int | None = None
 
     @property
     def whole(self) -> bool:
@@ -48,6 +55,14 @@ def refresh(state: Composition, override: int = 1, twin: int = 1) -> list[str]:
 def retrain(state: Composition, override: int = 1) -> list[str]:
     """Run the weekly job; every third time with an override."""
     return run_job(state, Run(job="retrain", override=override % 3 == 0))
+
+
+def import_sids(state: Composition, pick: int) -> list[str]:
+    """Publish SIDs that somebody else made, one for each item that there is."""
+    titles, _ = expected(state)
+    if state.settings.uniqueness == "append" or len(titles) > prod(state.settings.widths):
+        return []
+    return run_job(state, Run(job="retrain", override=True, given=pick))
 
 
 def partial(state: Composition, pick: int, job: int, override: int = 1) -> list[str]:
@@ -167,6 +182,7 @@ def _allowed(state: Composition, run: Run, num_items: int, any_events: bool) -> 
     allowed |= {"RetrainNeeded"} if run.job == "refresh" and differs else set()
     allowed |= {"HoldError"} if state.held else set()
     allowed |= {"RunStateError"} if run.again else set()
+    allowed |= {"ContractError"} if run.given is not None else set()  # of an item that retires in this very run
     allowed |= {"ReleaseConflict", "RetrainNeeded"} if run.again or run.steps is not None else set()
     allowed |= SELECTED if not run.whole else set()
     if run.job == "retrain" or not run.whole:

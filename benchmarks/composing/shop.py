@@ -12,17 +12,21 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from sidlake.pipelines.generation import refuse_changed_generation
+from sidlake.pipelines.maintain import maintain
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id, run_step
 from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.steps import steps_of
+from sidlake.quality.assignment import Assignment
 from sidlake.warehouse import holds, releases
 from sidlake.warehouse.catalog import write_catalog
 from sidlake.warehouse.keep import pins, retention, vacuum
@@ -147,7 +151,32 @@ class Shop:
     def _open(self, warehouse: Warehouse, run: Run) -> RunContext:
         recipe, why = load_recipe(self.folder / "recipe.toml"), "composition" if run.override else None
         known = run.again and run.steps is not None  # what the run has done before is counted on
-        return RunContext.open(warehouse, recipe, run_id=run.run_id, job=run.job, override=why, going_on=known)  # type: ignore[arg-type]
+        return RunContext.open(
+            warehouse,
+            recipe,
+            run_id=run.run_id,
+            job=run.job,  # type: ignore[arg-type]
+            override=why,
+            given=None if run.given is None else self._dealt(recipe.tokenizer.widths or (3, 4, 8), run.given),
+            going_on=known,
+        )
+
+    def _dealt(self, widths: Sequence[int], number: int) -> Assignment:
+        """Return SIDs by chance for all items that the sources describe."""
+        files = [self.folder / "items.parquet", *sorted((self.folder / "events").glob("*.parquet"))]
+        names = [pl.read_parquet(file) for file in files if file.exists()]
+        ids = sorted({one for frame in names for one in frame["id" if "id" in frame.columns else "item"].to_list()})
+        if self.kind in ("list", "missing"):
+            ids = sorted(pl.read_parquet(self.folder / "items.parquet")["id"].to_list())
+        numbers = np.random.default_rng(number).choice(prod(widths), min(len(ids), prod(widths)), replace=False)
+        codes_NL = np.stack(np.unravel_index(numbers, tuple(widths)), axis=1).astype(np.int32)
+        return Assignment(name="dealt", item_ids=pa.array(ids[: len(codes_NL)]), codes_NL=codes_NL, widths=tuple(widths))
+
+    def maintain(self) -> None:
+        """Do the weekly upkeep, keeping every release readable."""
+        recipe = load_recipe(self.folder / "recipe.toml")
+        ctx = RunContext.open(self.warehouse, recipe, run_id=new_run_id(), job="refresh", override="composition")
+        maintain(ctx, retention=retention.Retention(keep=10_000, days=None))
 
     def rollback(self, release_id: str) -> None:
         """Make an older release current."""
