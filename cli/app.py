@@ -106,7 +106,9 @@ def run(
 
 @app.command()
 def compare(
-    methods: Annotated[list[str] | None, typer.Argument(help="Methods by name or file; all beside the recipe, if none.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Argument(help="Methods or imported SIDs by name, or files; all methods if none.")
+    ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
     as_json: JsonOption = False,
@@ -122,7 +124,7 @@ def compare(
     from sidlake.pipelines.progress import Progress
 
     console = Console(stderr=True, soft_wrap=True)
-    rows = compare_methods(recipe, method_paths(recipe, methods or ()), warehouse, progress=Progress(console))
+    rows = compare_methods(recipe, method_paths(recipe, methods or (), warehouse=warehouse), warehouse, progress=Progress(console))
     if as_json:
         print_json([asdict(row) for row in rows])
         return

@@ -23,8 +23,11 @@ from sidlake.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, StepReport, new_run_id, run_step
+from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.steps import STEPS, describe
+from sidlake.quality.imported import read_assignment
 from sidlake.tokenizers.registry import tokenizer_class
+from sidlake.warehouse.places.location import locate
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["Compared", "compare", "compare_method", "comparison_folder", "method_paths"]
@@ -76,18 +79,23 @@ class Compared:
     assign_seconds: float | None = None
 
 
-def method_paths(recipe: Path, names: Sequence[str] = ()) -> list[Path]:
+def method_paths(recipe: Path, names: Sequence[str] = (), *, warehouse: Path | None = None) -> list[Path]:
     """Return the files of the methods named (a name, or a path), by default all in the folder ``methods`` beside the recipe.
 
-    Raises `NotFoundError` for a name that has no file, with those that do.
+    SIDs that were imported into `warehouse` go by the name they were given. Raises `NotFoundError` for a name that has no file,
+    with those that do.
     """
     folder = recipe.parent / "methods"
     known = {path.stem: path for path in sorted(folder.glob("*.toml"))}
     found = []
+    imported = (
+        {} if warehouse is None else {path.stem: path for path in (locate(warehouse).folder / "assignments").glob("*.parquet")}
+    )
     for name in names or known:
-        path = known.get(name, Path(name))
+        path = known.get(name) or imported.get(name, Path(name))
         if not path.is_file():
-            msg = f"there is no method {name!r}; {folder} has {', '.join(known) or 'none'}; a path to a TOML file will do as well"
+            there = ", ".join([*known, *imported]) or "none"
+            msg = f"there is no method {name!r}; {folder} has {there}; a path to a TOML file will do as well"
             raise NotFoundError(msg, method=name)
         found.append(path)
     return found
@@ -103,18 +111,20 @@ def compare_method(recipe: Path, method: Path, warehouse: Path, *, progress: Pro
     say = progress or Progress()
     say.say(f"-- {method.stem}")
     name = load_recipe(recipe).name
+    given = read_assignment(method, "parquet", name=method.stem) if method.suffix == ".parquet" else None
     try:
-        loaded = load_recipe(recipe, method=method)
+        loaded = load_recipe(recipe, method=None if given else method)
     except RecipeError as error:  # the recipe alone is fine, so the catalogue lacks what the method needs, or its file is wrong
         return Compared(method=method.stem, status=f"RecipeError: {error}")
     store = Warehouse.create_or_open(comparison_folder(warehouse, name))
-    ctx = RunContext.open(store, loaded, run_id=new_run_id(), job="retrain", progress=say)
+    ctx = RunContext.open(store, loaded, run_id=new_run_id(), job="retrain", progress=say, given=given)
     try:
         with store.writing(ctx.run_id):
             row = _run(ctx, method.stem)
             _keep(store.root / "comparison.parquet", row)
     finally:
         store.discard_staging(ctx.run_id)
+        forget_state(store, ctx.run_id)
     return row
 
 
@@ -128,9 +138,9 @@ def _run(ctx: RunContext, name: str) -> Compared:
     row = Compared(
         method=name,
         status="ok",
-        source=about.source if about else "",
-        deviates=" ".join(about.deviates) if about else "",
-        kind=tokenizer.kind,
+        source=ctx.given.source if ctx.given else about.source if about else "",
+        deviates=" ".join(about.deviates) if about and not ctx.given else "",
+        kind="imported" if ctx.given else tokenizer.kind,
         uniqueness=tokenizer.uniqueness,
         ordered=tokenizer_class(tokenizer.kind).ordered,
     )

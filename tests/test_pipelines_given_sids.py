@@ -41,9 +41,14 @@ def sidlake(shop, *words, code=0):
     return json.loads(done.stdout) if code == 0 else f"{done.output} {done.exception}"
 
 
-def publish(shop, sids, *, code=0):
+def written(shop, sids):
     file = shop.folder / "theirs.index.json"
     file.write_text(json.dumps({item: [f"<{'abc'[level]}_{one}>" for level, one in enumerate(row)] for item, row in sids.items()}))
+    return file
+
+
+def publish(shop, sids, *, code=0):
+    file = written(shop, sids)
     widths = [word for width in WIDTHS for word in ("--width", str(width))]
     return sidlake(shop, "import", str(file), "--format", "index_json", "--name", "theirs", *widths, "--publish", code=code)
 
@@ -110,3 +115,20 @@ def test_without_a_recipe_there_is_no_catalogue_to_publish_for(shop):
     words = ["import", "none.json", "--format", "index_json", "--name", "theirs", "--publish", "--warehouse", str(shop.lake)]
     done = CliRunner().invoke(app, words)
     assert (done.exit_code, "name its recipe" in done.output) == (2, True)
+
+
+def test_imported_sids_stand_in_a_comparison_beside_methods(shop):
+    (shop.folder / "methods").mkdir()
+    ours = 'name = "ours"\nsource = "a test"\n[tokenizer]\nkind = "residual_kmeans"\n'
+    (shop.folder / "methods" / "ours.toml").write_text(ours)
+    file = shop.folder / "theirs.index.json"
+    file.write_text(
+        json.dumps({item: [f"<{'abc'[level]}_{one}>" for level, one in enumerate(row)] for item, row in shop.given.items()})
+    )
+    words = ["import", str(file), "--format", "index_json", "--name", "theirs", "--warehouse", str(shop.lake), "--json"]
+    assert CliRunner().invoke(app, [*words, *(word for width in WIDTHS for word in ("--width", str(width)))]).exit_code == 0
+    ours, theirs = sidlake(shop, "compare", "ours", "theirs")
+    assert (theirs["method"], theirs["status"], theirs["kind"], theirs["widths"]) == ("theirs", "ok", "imported", "6x8x10")
+    assert theirs["unique_share"] == ours["unique_share"] == 1.0
+    assert theirs["reconstruction_error"] > ours["reconstruction_error"]  # dealt by chance
+    assert len(history(Warehouse(shop.lake))) == 1
