@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidlake.errors import FitError
-from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int64Array
+from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int64Array, all_finite
 
 if TYPE_CHECKING:
     from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer
@@ -87,28 +87,30 @@ def fit_rows(
     """Return the rows to fit on and their numbers, ascending: all, or a seeded sample of ``config.max_fit_rows``.
 
     With `pairs_P2` half of the sample at most is rows of pairs, drawn pair by pair before the others: of one row in ten drawn by
-    itself, one pair in a hundred is left.
+    itself, one pair in a hundred is left. Where all are taken and are float32 side by side, what comes back is `x_ND` itself: read
+    it, never write.
 
     Raises `FitError` for a wrong shape, fewer rows than codes of a level, NaN or infinity, rows too far from the others for the
     kind, a device that is not there; `ValueError` for a config of another class.
     """
     x = check_fit(x_ND, config, kind)
-    rows = np.arange(len(x))
+    rows, chosen = np.arange(len(x)), x
     if len(x) > config.max_fit_rows:
         rng = np.random.default_rng([config.seed, len(config.widths)])
         if pairs_P2 is None or not len(pairs_P2):
             rows = np.sort(rng.choice(len(x), config.max_fit_rows, replace=False))
         else:
             rows = _rows_with_pairs(len(x), pairs_P2, config.max_fit_rows, rng)
-    chosen = np.ascontiguousarray(x[rows], dtype=np.float32)
+        chosen = x[rows]
+    chosen = np.ascontiguousarray(chosen, dtype=np.float32)
     check_values(chosen, rows, kind)
     return chosen, rows
 
 
 def check_values(x_ND: Float32Array, rows_N: npt.NDArray[np.integer[Any]], kind: type[Tokenizer]) -> None:
     """Raise `FitError` for rows that cannot be fitted: NaN, infinity, or too far from the others for this kind."""
-    finite = np.isfinite(x_ND).all(axis=1)
-    if not finite.all():
+    if not all_finite(x_ND):
+        finite = np.isfinite(x_ND).all(axis=1)
         num_bad = int((~finite).sum())
         msg = f"{num_bad} of {len(rows_N)} vectors hold NaN or infinity, the first is row {rows_N[~finite].min()}: remove them"
         raise FitError(msg, kind=kind.kind, rows=num_bad)

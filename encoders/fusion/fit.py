@@ -15,7 +15,7 @@ S the sum of all K, D the dim of the fused rows, P pairs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +54,8 @@ def fit_tensors(
     """
     tensors: Tensors = {}
     for entry in config.blocks:
-        rows_NM = vectors[entry.modality][present[entry.modality]]
-        fitted = _as_is(rows_NM.shape[1]) if config.fuse.kind == "plain" else _fit_block(rows_NM, entry, config)
+        rows_NM, rows = vectors[entry.modality], np.flatnonzero(present[entry.modality])
+        fitted = _as_is(rows_NM.shape[1]) if config.fuse.kind == "plain" else _fit_block(rows_NM, rows, entry, config)
         tensors |= {f"{entry.modality}.{part}": np.ascontiguousarray(tensor) for part, tensor in fitted.items()}
     if config.fuse.kind in BLOCK_KINDS:
         return tensors
@@ -173,25 +173,16 @@ def _as_is(width: int) -> Tensors:
     return {"mean": np.zeros(width), "project": np.eye(width), "unproject": np.eye(width)}
 
 
-def _fit_block(rows_NM: Floats, entry: ModalityWeight, config: FusionConfig) -> Tensors:
-    """Return the mean [M], the projection [M, K] with scale and weight in it, and the way back [K, M]."""
-    num_rows, width = rows_NM.shape
+def _fit_block(x_NM: Floats, rows: NDArray[np.int64], entry: ModalityWeight, config: FusionConfig) -> Tensors:
+    """Return the mean [M], the projection [M, K] with scale and weight in it, and the way back [K, M], of these rows."""
+    num_rows, width = len(rows), x_NM.shape[1]
     if entry.dim > width:
         raise EncoderError(f"{entry.modality!r} has {width} dims and cannot keep {entry.dim}. Set its dim to {width} or less.")
-    starts = range(0, num_rows, _FIT_ROWS)
-    total_M = np.zeros(width)
-    for i in starts:
-        total_M += rows_NM[i : i + _FIT_ROWS].sum(axis=0, dtype=np.float64)
-    mean_M = total_M / max(num_rows, 1)
-    scatter_MM = np.zeros((width, width))
-    for i in starts:
-        centred = rows_NM[i : i + _FIT_ROWS].astype(np.float64) - mean_M
-        scatter_MM += centred.T @ centred
+    mean_M, scatter_MM, magnitude = _statistics(x_NM, rows)
     values, axes = np.linalg.eigh(scatter_MM / max(num_rows, 1))
     values_K, axes_MK = values[::-1][: entry.dim], axes[:, ::-1][:, : entry.dim]
     largest = np.argmax(np.abs(axes_MK), axis=0)
     axes_MK = axes_MK * np.where(axes_MK[largest, np.arange(entry.dim)] < 0, -1.0, 1.0)
-    magnitude = float(np.max(np.abs(rows_NM), initial=0.0))
     if num_rows < 2 or not values_K[0] > (1e-7 * magnitude) ** 2:
         raise EncoderError(
             f"{entry.modality!r} has no two vectors that differ ({num_rows} present rows): nothing to fuse. Leave the modality out."
@@ -203,11 +194,30 @@ def _fit_block(rows_NM: Floats, entry: ModalityWeight, config: FusionConfig) -> 
     if config.fuse.kind == "rank":
         scale = _vote_scale(np.where(usable_K, values_K, 0.0) / spread_K**2, entry.weight)
     else:
-        lengths = [
-            np.linalg.norm((rows_NM[i : i + _FIT_ROWS].astype(np.float64) - mean_M) @ (axes_MK / spread_K), axis=1) for i in starts
-        ]
+        lengths = [np.linalg.norm((x_BM.astype(np.float64) - mean_M) @ (axes_MK / spread_K), axis=1) for x_BM in _parts(x_NM, rows)]
         scale = entry.weight / float(np.concatenate(lengths).mean())
     return {"mean": mean_M, "project": axes_MK / spread_K * scale, "unproject": (axes_MK * spread_K / scale).T}
+
+
+def _parts(x_NM: Floats, rows: NDArray[np.int64]) -> Iterator[Floats]:
+    """Yield these rows, 4,096 at a time."""
+    for first in range(0, len(rows), _FIT_ROWS):
+        yield x_NM[rows[first : first + _FIT_ROWS]]
+
+
+def _statistics(x_NM: Floats, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the mean [M] of these rows, their scatter about it [M, M], and the largest value without its sign."""
+    width = x_NM.shape[1]
+    total_M, magnitude = np.zeros(width), 0.0
+    for x_BM in _parts(x_NM, rows):
+        total_M += x_BM.sum(axis=0, dtype=np.float64)
+        magnitude = max(magnitude, float(np.abs(x_BM).max()))
+    mean_M = total_M / max(len(rows), 1)
+    scatter_MM = np.zeros((width, width))
+    for x_BM in _parts(x_NM, rows):
+        centred = x_BM.astype(np.float64) - mean_M
+        scatter_MM += centred.T @ centred
+    return mean_M, scatter_MM, magnitude
 
 
 def _vote_scale(variances_K: NDArray[np.float64], weight: float) -> float:

@@ -9,7 +9,7 @@ plus what was taken together (co-occurrence at 1/gap, each item's strongest part
 linear map, which starts at the principal axes, plus one hidden layer, which starts at nothing.
 
 Cost of a fit: the square of the rows, twice, so at most `_MAX_ROWS` rows are fitted on, spread evenly in the order given; 4 * S
-bytes per row and 400 MB. One thread, seeded.
+bytes per row and 300 MB. One thread, seeded.
 
 Deliberately not done: a teacher that is learned; training through the quantizer.
 
@@ -34,7 +34,8 @@ from sidlake.encoders.fusion.network import apply_network, unit_rows
 __all__ = ["Neighbours", "fit_network", "teach"]
 
 _MAX_ROWS = 32_768
-_TEACHER_ROWS = 1000  # scored against all at a time: 130 MB
+_TEACHER_ROWS = 1000  # their cosines with all at a time: 130 MB
+_RANKED_ROWS = 100  # of these at a time: 100 MB
 _BATCH = 1024
 _CHUNK = 256  # of a batch, scored against all at a time: 34 MB
 _LEARNING_RATE = 0.02  # falls to 0 in a line
@@ -61,14 +62,23 @@ def teach(
     together_NN, bonus_N = _behaviour(num_rows, pairs_P2, gaps_P, config)
     nearest_NK, weights_NK = np.empty((num_rows, k), np.int64), np.empty((num_rows, k), np.float32)
     for first in range(0, num_rows, _TEACHER_ROWS):
-        rows = np.arange(first, min(first + _TEACHER_ROWS, num_rows))
-        scores_CN = (x_NS[rows] @ x_NS.T + together_NN[rows].toarray() + bonus_N).astype(np.float32)
-        scores_CN[np.arange(len(rows)), rows] = -np.inf
-        nearest_NK[rows] = np.argpartition(-scores_CN, k - 1, axis=1)[:, :k]
-        best_CK = np.take_along_axis(scores_CN, nearest_NK[rows], axis=1)
-        odds_CK = np.exp((best_CK - best_CK.max(axis=1, keepdims=True)) / _TEACHER_TEMPERATURE)
-        weights_NK[rows] = odds_CK / odds_CK.sum(axis=1, keepdims=True)
+        cosines_CN = x_NS[first : first + _TEACHER_ROWS] @ x_NS.T
+        for start in range(0, len(cosines_CN), _RANKED_ROWS):
+            rows = np.arange(first + start, first + min(start + _RANKED_ROWS, len(cosines_CN)))
+            scores_CN = together_NN[rows].toarray()
+            scores_CN += cosines_CN[start : start + _RANKED_ROWS]
+            scores_CN += bonus_N
+            scores_CN[np.arange(len(rows)), rows] = -np.inf
+            nearest_NK[rows], weights_NK[rows] = _best(scores_CN.astype(np.float32), k)
     return nearest_NK, weights_NK
+
+
+def _best(scores_CN: NDArray[np.float32], k: int) -> Neighbours:
+    """Return the `k` best of each row, in no order, and their weights, the softmax of their scores."""
+    nearest_CK = np.argpartition(-scores_CN, k - 1, axis=1)[:, :k]
+    best_CK = np.take_along_axis(scores_CN, nearest_CK, axis=1)
+    odds_CK = np.exp((best_CK - best_CK.max(axis=1, keepdims=True)) / _TEACHER_TEMPERATURE)
+    return nearest_CK, odds_CK / odds_CK.sum(axis=1, keepdims=True)
 
 
 def fit_network(

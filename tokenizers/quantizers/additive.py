@@ -25,7 +25,7 @@ from sidlake.tokenizers.numeric.nearest import (
 )
 from sidlake.tokenizers.tokenizer import ItemFacts, Tokenizer, checked_codes, checked_rows
 
-__all__ = ["AdditiveTokenizer", "code_means"]
+__all__ = ["AdditiveTokenizer", "code_means", "subtract_codes"]
 
 _ENCODE_ROWS = 16_384
 
@@ -147,3 +147,16 @@ def code_means(x_ND: Float32Array, codes_N: Int32Array, otherwise_KD: Float32Arr
     counts = np.bincount(codes_N, minlength=num_codes)[:, None]
     means: Float32Array = np.where(counts > 0, sums / np.maximum(counts, 1), otherwise_KD).astype(np.float32)
     return means
+
+
+def subtract_codes(x_ND: Float32Array, centroids_KD: Float32Array, codes_N: Int32Array) -> None:
+    """Take each row's centroid off it, in place, a block of rows at a time.
+
+    >>> x = np.float32([[1], [3]])
+    >>> subtract_codes(x, np.float32([[1], [2]]), np.int32([0, 1]))
+    >>> x.tolist()
+    [[0.0], [1.0]]
+    """
+    for start in range(0, len(x_ND), _ENCODE_ROWS):
+        part = slice(start, start + _ENCODE_ROWS)
+        x_ND[part] -= centroids_KD[codes_N[part]]

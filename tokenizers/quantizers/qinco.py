@@ -14,6 +14,7 @@ the larger half. Shape suffixes: N rows, D input dimensions, E latent dimensions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from sidlake.tokenizers.fit_input import check_trained, fit_rows
 from sidlake.tokenizers.numeric.exact_product import exact_product
+from sidlake.tokenizers.numeric.mean_square import mean_square
 from sidlake.tokenizers.numeric.nearest import (
     Float32Array,
     Float64Array,
@@ -44,6 +46,7 @@ __all__ = ["QINCo", "QINCoConfig"]
 
 _PARTS = ("code", "partial", "bias", "up", "down")
 _ENCODE_ROWS = 2048
+_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +106,17 @@ class QINCo(AdditiveTokenizer):
 
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: QINCoConfig, *, facts: ItemFacts | None = None) -> Self:
-        """Return a trained tokenizer; deterministic on a CPU. Errors of every tokenizer's fit."""
+        """Return a trained tokenizer; deterministic on a CPU. Errors of every tokenizer's fit.
+
+        Memory: 4 bytes per value of the rows, or 10 per value of their latents where that is more; 4 more per value of the rows
+        where they are a sample, or not float32.
+        """
         from sidlake.tokenizers.quantizers.training import made_with
 
         x, _ = fit_rows(x_ND, config, cls)
         mean_D = x.mean(axis=0, dtype=np.float64).astype(np.float32)
         axes_DE = _principal_axes(x - mean_D, min(config.latent_dim, x.shape[1]))
-        z_NE = exact_product(x - mean_D, axes_DE).astype(np.float32)
+        z_NE = _projected(x, mean_D, axes_DE)
         start = ResidualKMeansConfig(widths=config.widths, seed=config.seed, max_fit_rows=max(len(x), *config.widths))
         first = ResidualKMeans.fit(z_NE, start)
         centroids, networks = _train(z_NE, list(first.centroids), config)
@@ -124,8 +131,7 @@ class QINCo(AdditiveTokenizer):
 
     def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
         """Return z_NE, the rows' principal components, float32."""
-        z_NE: Float32Array = exact_product(checked_rows(x_ND, self.dim) - self._mean_D, self._axes_DE).astype(np.float32)
-        return z_NE
+        return _projected(checked_rows(x_ND, self.dim), self._mean_D, self._axes_DE)
 
     def _to_input(self, z_NE: Float32Array) -> Float32Array:
         x_ND: Float32Array = exact_product(z_NE, np.ascontiguousarray(self._axes_DE.T)) + self._mean_D
@@ -205,9 +211,18 @@ class QINCo(AdditiveTokenizer):
         return added
 
 
+def _projected(x_ND: Float32Array, mean_D: Float32Array, axes_DE: Float32Array) -> Float32Array:
+    """Return z_NE, float32, a block of rows at a time."""
+    z_NE = np.empty((len(x_ND), axes_DE.shape[1]), dtype=np.float32)
+    for start in range(0, len(x_ND), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        z_NE[part] = exact_product(x_ND[part] - mean_D, axes_DE)
+    return z_NE
+
+
 def _principal_axes(centred_ND: Float32Array, num: int) -> Float32Array:
     """Return axes_DE, orthonormal, by falling variance, the largest entry of each positive."""
-    covariance = exact_product(np.ascontiguousarray(centred_ND.T), centred_ND)
+    covariance = exact_product(centred_ND.T, centred_ND)
     axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :num]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(num)])
     return np.ascontiguousarray(axes * signs, dtype=np.float32)
@@ -221,7 +236,7 @@ def _train(
 
     from sidlake.tokenizers.quantizers.training import one_thread
 
-    scale = float(np.sqrt(np.square(z_NE, dtype=np.float64).mean())) or 1.0
+    scale = math.sqrt(mean_square(z_NE)) or 1.0
     with one_thread(config.seed) as generator:
         books = [torch.nn.Parameter(torch.from_numpy(level / np.float32(scale)).to(config.device)) for level in centroids]
         nets = [_first_network(z_NE.shape[1], config) for _ in books[1:]]

@@ -24,14 +24,13 @@ import numpy.typing as npt
 from sidlake.tokenizers.fit_input import as_rows, check_fit, check_values
 from sidlake.tokenizers.numeric.kmeans import fit_kmeans, sums_by_code
 from sidlake.tokenizers.numeric.nearest import Float32Array, Float64Array, Int32Array, Int64Array
-from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, subtract_codes
 from sidlake.tokenizers.settings import check_settings
 from sidlake.tokenizers.tokenizer import ItemFacts, checked_rows
 
 __all__ = ["ResidualKMeans", "ResidualKMeansConfig", "default_widths"]
 
 _MAX_DEFAULT_WIDTH = 8192
-_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +101,7 @@ class ResidualKMeans(AdditiveTokenizer):
         `order_N` is the order in which to take the rows, such as ``np.argsort(item_hashes(ids))``: with it, shuffling the rows
         (and their ids) changes nothing. The same rows, order and config give the same bits on any device and number of threads.
         With ``facts.former_codes_NL`` the levels start from them; a level in which no row has a former code starts cold.
-        Memory: 6 bytes per value of the rows fitted, at most `max_fit_rows` of them, and 250 MB for the start.
+        Memory: 6 bytes per value of the rows fitted, at most `max_fit_rows` of them, and 250 MB at most for the start.
         """
         residual, order = _fit_rows(x_ND, config, order_N, cls)
         former_NL = _former_codes(facts, len(as_rows(x_ND)), len(config.widths))
@@ -119,7 +118,7 @@ class ResidualKMeans(AdditiveTokenizer):
             )
             centroids.append(fitted.centroids_KD)
             counts.append(fitted.counts_K)
-            _subtract(residual, fitted.centroids_KD, fitted.codes_N)
+            subtract_codes(residual, fitted.centroids_KD, fitted.codes_N)
         return cls(centroids, counts, config)
 
     def encode_with_norms(
@@ -134,13 +133,6 @@ class ResidualKMeans(AdditiveTokenizer):
     def encode(self, x_ND: npt.ArrayLike, *, facts: ItemFacts | None = None, device: str = "cpu") -> Int32Array:
         """Return the codes of `encode_with_norms`, a little sooner."""
         return self._index_on(device).search(checked_rows(x_ND, self.dim), norms=False)[0]
-
-
-def _subtract(x_ND: Float32Array, centroids_KD: Float32Array, codes_N: Int32Array) -> None:
-    """Take each row's centroid off it, in place."""
-    for start in range(0, len(x_ND), _BLOCK_ROWS):
-        part = slice(start, start + _BLOCK_ROWS)
-        x_ND[part] -= centroids_KD[codes_N[part]]
 
 
 def _former_codes(facts: ItemFacts | None, num_rows: int, num_levels: int) -> Int32Array | None:

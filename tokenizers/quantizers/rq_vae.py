@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sidlake.tokenizers.fit_input import check_facts, check_fit, check_trained, fit_rows, pairs_among
 from sidlake.tokenizers.numeric.nearest import Float32Array, nearest_codes, paired_squared_distances
-from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer
+from sidlake.tokenizers.quantizers.additive import AdditiveTokenizer, subtract_codes
 from sidlake.tokenizers.quantizers.mlp import MLP, Standardiser
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 from sidlake.tokenizers.settings import check_settings
@@ -36,6 +36,7 @@ __all__ = ["RQVAE", "RQVAEConfig", "Training"]
 
 _CODEBOOK_ITERATIONS = 10
 _LAST_ROUNDS = 8
+_BLOCK_ROWS = 8192
 _LAST_REVIVAL = 0.8  # of the steps: codes moved later would not have learned
 
 
@@ -98,7 +99,10 @@ class RQVAE(AdditiveTokenizer):
 
     @classmethod
     def fit(cls, x_ND: npt.ArrayLike, config: Any, *, facts: ItemFacts | None = None) -> Self:  # noqa: ANN401
-        """Return a trained tokenizer; deterministic on a CPU. Memory: 12 bytes per value of the rows.
+        """Return a trained tokenizer; deterministic on a CPU.
+
+        Memory: 4 bytes per value of the rows, and 10 per value of their latents; 4 more per value of the rows where they are a
+        sample, or not float32.
 
         `FitError` as every tokenizer, and where a fact is missing that the kind learns from.
         """
@@ -134,7 +138,12 @@ class RQVAE(AdditiveTokenizer):
 
     def latents(self, x_ND: npt.ArrayLike) -> Float32Array:
         """Return z_NE, what the encoder makes of the rows, float32; each depends on its row alone, bit for bit."""
-        return self.encoder(self.standardiser.forth(checked_rows(x_ND, self.dim))).astype(np.float32)
+        x = checked_rows(x_ND, self.dim)
+        z_NE = np.empty((len(x), self.centroids[0].shape[1]), dtype=np.float32)
+        for start in range(0, len(x), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            z_NE[part] = self.encoder(self.standardiser.forth(x[part]))
+        return z_NE
 
     def _to_input(self, z_NE: Float32Array) -> Float32Array:
         return self.standardiser.back(self.decoder(z_NE))
@@ -163,7 +172,7 @@ def _without_unused(z_NE: Float32Array, centroids: list[Float32Array]) -> list[F
 
     Training may lose a code or two after its last revival; the decoder knows what such a code says, being at a row's latent.
     """
-    residual, filled = z_NE, []
+    residual, filled = z_NE.copy(), []
     for level_KE in centroids:
         level = level_KE.copy()
         for _ in range(_LAST_ROUNDS):
@@ -175,7 +184,7 @@ def _without_unused(z_NE: Float32Array, centroids: list[Float32Array]) -> list[F
             farthest = np.argsort(-squared, kind="stable")[: len(dead)]
             level[dead[: len(farthest)]] = residual[farthest]
         filled.append(level)
-        residual = residual - level[nearest_codes(residual, level)]
+        subtract_codes(residual, level, nearest_codes(residual, level))
     return filled
 
 
@@ -286,7 +295,9 @@ class Training:
         if not self.config.warm_start:
             return [torch.nn.init.uniform_(torch.empty(width, latent_dim), -1 / width, 1 / width).numpy() for width in widths]
         with torch.no_grad():
-            z_NE = torch.cat([self.encoder(rows) for rows in torch.split(self.x, 8192)]).cpu().numpy()
+            z_NE = np.empty((len(self.x), latent_dim), dtype=np.float32)
+            for row in range(0, len(z_NE), _BLOCK_ROWS):
+                z_NE[row : row + _BLOCK_ROWS] = self.encoder(self.x[row : row + _BLOCK_ROWS]).cpu().numpy()
         check_trained("the autoencoder", z_NE)
         start = ResidualKMeansConfig(widths=widths, seed=self.config.seed, max_iterations=_CODEBOOK_ITERATIONS)
         return list(ResidualKMeans.fit(z_NE, start).centroids)
