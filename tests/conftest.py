@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from object_store_sample import served
+from postgres_sample import postgres as postgres_server
 from shop_sample import small_shop
 
 from sidlake.pipelines.recipe import load_recipe
@@ -72,3 +73,10 @@ def object_store(tmp_path_factory):
         for name, value in {**names, "SIDLAKE_CACHE": str(folder / "cache")}.items():
             patch.setenv(name, value)
         yield names
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a database on a Postgres server of this test process."""
+    with postgres_server() as address:
+        yield address

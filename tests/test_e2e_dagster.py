@@ -1,33 +1,27 @@
-"""Real processes: the daemon that fires a schedule, a backfill by the UI's API, and the command that `make demo` calls."""
+"""Real processes: the daemon that fires a schedule in an instance kept in Postgres, and the command that `make demo` calls."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import runpy
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
+import psycopg2
 import pytest
 import yaml
+from processes_sample import ROOT, process_group, until
 
 from sidlake.assets.launch import launch
 from sidlake.warehouse.releases import history
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
-ROOT = Path(__file__).parents[1]
 TICK_SECONDS, RUN_SECONDS = 180, 180
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -44,16 +38,23 @@ def shop(tmp_path):
     return SimpleNamespace(home=home, resource=SAMPLE.resource(tmp_path / "w", recipe), environment=os.environ | places)
 
 
-def test_the_daemon_fires_the_daily_schedule_and_its_run_succeeds(shop):
+def test_the_daemon_fires_the_daily_schedule_in_an_instance_kept_in_postgres(shop, postgres, monkeypatch):
     with SAMPLE.instance() as instance:
         assert launch("retrain", shop.resource, instance) == []
+    _keep_in_postgres(shop, postgres, monkeypatch)
     environment = shop.environment | {"SIDLAKE_SCHEDULES": "on", "SIDLAKE_REFRESH_CRON": "* * * * *"}
     log, daemon = shop.home / "daemon.log", str(Path(sys.executable).parent / "dagster-daemon")
-    with _process_group([daemon, "run"], environment, log), dg.DagsterInstance.from_config(str(shop.home)) as instance:
+    with process_group([daemon, "run"], environment, log), dg.DagsterInstance.from_config(str(shop.home)) as instance:
         wanted = dg.RunsFilter(job_name="refresh", tags={"dagster/schedule_name": "daily_refresh"})
-        (run, *_) = _until(lambda: instance.get_runs(wanted), TICK_SECONDS, log)
-        ended = _until(lambda: _finished(instance, run.run_id), RUN_SECONDS, log)
+        (run, *_) = until(lambda: instance.get_runs(wanted), TICK_SECONDS, log)
+        ended = until(lambda: _finished(instance, run.run_id), RUN_SECONDS, log)
         assert ended.status is dg.DagsterRunStatus.SUCCESS
+        assert type(instance.run_storage).__name__ == "PostgresRunStorage"
+        assert {event.dagster_event.step_key for event in instance.all_logs(run.run_id) if event.is_dagster_event} >= {"ingest"}
+        (state,) = [state for state in instance.all_instigator_state() if state.instigator_name == "daily_refresh"]
+        assert instance.get_ticks(state.instigator_origin_id, state.selector_id)[0].run_ids == [run.run_id]
+    assert _tables(postgres) >= {"runs", "event_logs", "job_ticks"}
+    assert not list(shop.home.rglob("*.db"))
     assert len(history(shop.resource.open_warehouse())) == 1  # nothing was new
 
 
@@ -80,45 +81,20 @@ def test_the_shipped_settings_limit_the_gpu_pool_and_send_no_telemetry(shop):
         assert instance.run_retries_enabled is False
 
 
-@contextmanager
-def _process_group(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """Run `command` at the repository's root in a group of its own, which is killed with all its children at the end."""
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # the daemon's children outlive a SIGTERM
-        process.wait(timeout=30)
+def _keep_in_postgres(shop: SimpleNamespace, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add to the shop's dagster.yaml what docs/dagster.md says, and to its environment the database's address."""
+    (lines,) = re.findall(r"```yaml\n(storage:\n.*?)```", (ROOT / "docs" / "dagster.md").read_text(), re.DOTALL)
+    with (shop.home / "dagster.yaml").open("a") as settings:
+        settings.write(f"\n{lines}")
+    url = address.replace("postgresql:", "postgresql+psycopg2:")
+    shop.environment["DAGSTER_POSTGRES_URL"] = url
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
 
 
-def _until(question: Callable[[], Any], seconds: float, log: Path) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = question()
-        if answer:
-            return answer
-        time.sleep(1)
-    pytest.fail(f"nothing within {seconds} s; the daemon's log ends with:\n{log.read_text()[-3000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _asked(port: int, query: str, **variables: Any) -> Any:
-    """Return the answer of the UI's API, None while nobody answers."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return json.load(reply)["data"]
-    except (urllib.error.URLError, ConnectionError):
-        return None
+def _tables(address: str) -> set[str]:
+    with closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+        cursor.execute("select relname from pg_stat_user_tables where n_tup_ins > 0")
+        return {name for (name,) in cursor.fetchall()}
 
 
 def _finished(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun | None:
