@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sidlake.encoders.text.calibration import reduced_precision
-from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig, calibrate
+from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig, calibrate, with_kernel_of
 from sidlake.errors import EncoderError
 
 CONFIG = TextEncoderConfig(precision="float32", device="cpu", batch_size=8)
@@ -143,9 +143,30 @@ def test_megabyte_text_gives_the_tokens_of_the_uncut_text(encoder):
 
 
 def test_id_names_model_weights_and_precision(encoder):
-    kind, name, digest, precision = encoder.encoder_id.split(":")
-    assert (kind, name, precision) == ("text", "all-MiniLM-L6-v2", "float32")
+    kind, name, digest, precision, kernel = encoder.encoder_id.split(":")
+    assert (kind, name, precision, kernel) == ("text", "all-MiniLM-L6-v2", "float32", "packed")
     assert len(digest) == 12
+
+
+def test_id_names_the_kernel_and_the_padded_one_keeps_the_id_it_had_before_there_were_two(encoder):
+    padded = TextEncoder.load(dataclasses.replace(CONFIG, kernel="padded"))
+    assert encoder.encoder_id == padded.encoder_id + ":packed"
+    assert np.abs(padded.encode(["a red mug"]) - encoder.encode(["a red mug"])).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("encoder_id", "device", "kernel"),
+    [
+        ("text:m:0123456789ab:float32:packed", "cpu", "packed"),
+        ("text:m:0123456789ab:float32", "cpu", "padded"),
+        ("text:m:0123456789ab:bfloat16:cuda", "cuda", "auto"),
+    ],
+)
+def test_what_a_recipe_leaves_open_is_taken_from_the_id_of_the_vectors_that_are_there(encoder_id, device, kernel):
+    config = with_kernel_of(TextEncoderConfig(), encoder_id)
+    assert (config.device, config.kernel) == (device, kernel)
+    said = TextEncoderConfig(device="cpu", kernel="padded")
+    assert with_kernel_of(said, encoder_id) == said
 
 
 def test_id_changes_with_settings_and_files_and_not_with_the_place(encoder, folder):
@@ -169,7 +190,7 @@ def test_bundled_model_loads_without_a_network(monkeypatch):
 def test_reduced_precision_is_in_the_id_and_close_and_row_independent(reference):
     low = TextEncoder.load(dataclasses.replace(CONFIG, precision="bfloat16"))
     vectors = low.encode(POOL[2:8])
-    assert low.encoder_id.endswith(":bfloat16")
+    assert low.encoder_id.endswith(":bfloat16:packed")
     assert (np.sum(vectors * reference[2:8], axis=1) > 0.999).all()
     assert np.array_equal(low.encode(POOL[7:1:-1])[::-1], vectors)
 
@@ -262,7 +283,15 @@ def test_lone_surrogate_names_the_text(encoder):
 
 @pytest.mark.parametrize(
     "change",
-    [{"batch_size": 0}, {"max_length": 0}, {"precision": "int8"}, {"device": "tpu"}, {"model": " "}],
+    [
+        {"batch_size": 0},
+        {"max_length": 0},
+        {"precision": "int8"},
+        {"device": "tpu"},
+        {"model": " "},
+        {"kernel": "flash"},
+        {"kernel": "packed", "device": "cuda"},
+    ],
     ids=lambda c: next(iter(c)),
 )
 def test_config_out_of_range_is_a_value_error(change):

@@ -20,6 +20,20 @@ KEPT = {
             ("run_again", {"how": 8283, "override": 45575}),
         ],
     ),
+    # a vacuum freed the fusion of a release whose tables it left: a rollback made that current, and no run could go on from there
+    "a rollback to a release whose generation was vacuumed": (
+        "missing",
+        [
+            RETRAIN,
+            ("add_items", {"num": 44843, "pick": 34652}),
+            ("import_sids", {"pick": 48105}),
+            ("add_items", {"num": 19154, "pick": 3612}),
+            ("rollback", {"pick": 35253}),
+            ("vacuum", {"keep": 32948, "grace": 32628}),
+            ("rollback", {"pick": 9369}),
+            ("refresh", {"override": 5961, "twin": 32867}),
+        ],
+    ),
     # a metric that is undefined for one item is no number, and a release's metrics are JSON, which has none such
     "all items but one go quiet": ("sales", [RETRAIN, ("remove_items", {"pick": 0, "num": 7}), REFRESH]),
     # by its times the new content was older than the SID, so that the new vector was held against codes of the old one, for ever

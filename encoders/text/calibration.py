@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidlake.encoders.text.model import Precision, TextModel
+from sidlake.encoders.text.model import KernelChoice, Precision, TextModel
 
 __all__ = ["MIN_COSINE", "Calibration", "choose_precision", "reduced_precision"]
 
@@ -58,18 +58,22 @@ def reduced_precision(device: str) -> Precision:
     return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "float32"
 
 
-def choose_precision(folder: Path, *, device: str, max_length: int | None) -> Calibration:
+def choose_precision(folder: Path, *, device: str, max_length: int | None, kernel: KernelChoice = "auto") -> Calibration:
     """Return the calibration of the model in `folder` on `device`; deterministic. It loads the model, twice where two are compared.
 
     A reduced precision is refused where a vector's cosine with that of float32 is below `MIN_COSINE`, or where it depends on the
     other rows.
     """
     candidate = reduced_precision(device)
-    vectors, independent = _vectors(TextModel.load(folder, device=device, max_length=max_length, precision="float32"))
+    vectors, independent = _vectors(
+        TextModel.load(folder, device=device, max_length=max_length, precision="float32", kernel=kernel)
+    )
     chosen: Precision = "float32"
     min_cosine = 1.0
     if candidate != "float32":
-        low, independent_low = _vectors(TextModel.load(folder, device=device, max_length=max_length, precision=candidate))
+        low, independent_low = _vectors(
+            TextModel.load(folder, device=device, max_length=max_length, precision=candidate, kernel=kernel)
+        )
         cosine = np.sum(vectors * low, axis=1) / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(low, axis=1))
         min_cosine = float(np.nan_to_num(cosine, nan=-1.0).min())
         if min_cosine >= MIN_COSINE and independent_low:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,14 +24,16 @@ from sidlake.errors import EncoderError
 
 if TYPE_CHECKING:  # torch takes seconds to import: only who embeds pays, not who reads a recipe
     from sidlake.encoders.text.calibration import Calibration
-    from sidlake.encoders.text.model import Precision, TextModel
+    from sidlake.encoders.text.model import Kernel, Precision, TextModel
 
-__all__ = ["TextEncoder", "TextEncoderConfig", "calibrate"]
+__all__ = ["TextEncoder", "TextEncoderConfig", "calibrate", "with_kernel_of"]
 
 _TOKENS_PER_TEXT = 16
 _CUDA_FACTOR = 32  # a GPU wants far more tokens per pass than a core
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 _DEVICES = ("auto", "cpu", "cuda")
+_KERNELS = ("auto", "packed", "padded")
+_SUFFIXES: dict[Kernel, str] = {"packed": ":packed", "padded": "", "cuda": ":cuda"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,8 @@ class TextEncoderConfig:
 
     `model` is the bundled name, a folder, or a hub name. `max_length` is in tokens (none: the model's own). `batch_size` counts
     texts of 16 tokens per forward pass; longer texts go in proportionally smaller batches. It is a matter of speed and not part
-    of the id.
+    of the id. `kernel` is how a CPU runs them: ``packed`` without padding (models of BERT's architecture), ``padded``, or the
+    faster of the two that the model allows. Their vectors differ by about 1e-6, so the id names which.
     """
 
     model: str = BUNDLED_MODEL
@@ -48,6 +51,7 @@ class TextEncoderConfig:
     batch_size: int = 32
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    kernel: Literal["auto", "packed", "padded"] = "auto"
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -60,6 +64,10 @@ class TextEncoderConfig:
             raise ValueError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
         if self.device not in _DEVICES:
             raise ValueError(f"device must be one of {_DEVICES}, got {self.device!r}")
+        if self.kernel not in _KERNELS:
+            raise ValueError(f"kernel must be one of {_KERNELS}, got {self.kernel!r}")
+        if self.kernel == "packed" and self.device == "cuda":
+            raise ValueError("kernel 'packed' is for CPUs: leave kernel or device to 'auto'")
 
 
 def calibrate(config: TextEncoderConfig) -> Calibration:
@@ -69,7 +77,28 @@ def calibrate(config: TextEncoderConfig) -> Calibration:
     """
     from sidlake.encoders.text.calibration import choose_precision
 
-    return choose_precision(resolve_folder(config.model), device=_device(config), max_length=config.max_length)
+    folder, device = resolve_folder(config.model), _device(config)
+    return choose_precision(folder, device=device, max_length=config.max_length, kernel=config.kernel)
+
+
+def with_kernel_of(config: TextEncoderConfig, encoder_id: str) -> TextEncoderConfig:
+    """Return `config` with a device and kernel of ``auto`` replaced by those that made the vectors of `encoder_id`.
+
+    >>> with_kernel_of(TextEncoderConfig(), "text:mini:0123456789ab:float32:packed").kernel
+    'packed'
+    """
+    on_cuda = encoder_id.endswith(_SUFFIXES["cuda"])
+    device: Literal["cpu", "cuda"] = "cuda" if on_cuda else "cpu"
+    kernel: Literal["auto", "packed", "padded"] = "padded"
+    if on_cuda or config.device == "cuda":
+        kernel = "auto"
+    elif encoder_id.endswith(_SUFFIXES["packed"]):
+        kernel = "packed"
+    return replace(
+        config,
+        device=device if config.device == "auto" else config.device,
+        kernel=kernel if config.kernel == "auto" else config.kernel,
+    )
 
 
 class TextEncoder:
@@ -95,10 +124,11 @@ class TextEncoder:
 
         folder, device = resolve_folder(config.model), _device(config)
         precision = calibrate(config).precision if config.precision == "auto" else config.precision
-        model = TextModel.load(folder, device=device, max_length=config.max_length, precision=precision)
+        model = TextModel.load(folder, device=device, max_length=config.max_length, precision=precision, kernel=config.kernel)
         return cls(
             model,
-            encoder_id=_encoder_id(config.model, folder, max_length=model.max_length, precision=precision),
+            encoder_id=_encoder_id(config.model, folder, max_length=model.max_length, precision=precision)
+            + _SUFFIXES[model.kernel],
             precision=precision,
             tokens_per_batch=config.batch_size * _TOKENS_PER_TEXT * (_CUDA_FACTOR if device == "cuda" else 1),
         )
@@ -139,7 +169,10 @@ def _device(config: TextEncoderConfig) -> str:
 
 
 def _encoder_id(model: str, folder: Path, *, max_length: int, precision: Precision) -> str:
-    """Return ``text:<name>:<12 hex>:<precision>``; the hash covers the model's files and every setting that changes a vector."""
+    """Return ``text:<name>:<12 hex>:<precision>``; the hash covers the model's files and every setting that changes a vector.
+
+    The kernel follows it, but for ``padded``: ids made before there was another one stay what they were.
+    """
     from sidlake.encoders.text.model import CHARS_PER_TOKEN
 
     settings = json.dumps({"max_length": max_length, "chars_per_token": CHARS_PER_TOKEN}, sort_keys=True)

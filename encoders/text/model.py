@@ -31,10 +31,12 @@ from sidlake.errors import EncoderError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CHARS_PER_TOKEN", "Batch", "Precision", "TextModel"]
+__all__ = ["CHARS_PER_TOKEN", "Batch", "Kernel", "KernelChoice", "Precision", "TextModel"]
 
 Batch = FixedBatch | PackedBatch
 Precision = Literal["float32", "bfloat16", "float16"]
+Kernel = Literal["packed", "padded", "cuda"]
+KernelChoice = Literal["auto", "packed", "padded"]
 
 # Texts are cut to this many characters per token of max_length before the tokenizer sees them, so that a 1 MB text costs no more
 # than a long one. A real token has 4-5 characters; only a text that is mostly blanks loses tokens by the cut.
@@ -51,21 +53,24 @@ _one_call_at_a_time = threading.Lock()
 class TextModel:
     """Token ids to float32 vectors. `load` it; the constructor only stores what was loaded."""
 
-    def __init__(self, model: SentenceTransformer, *, device: str, max_length: int, prompt: str) -> None:
+    def __init__(self, model: SentenceTransformer, *, device: str, max_length: int, prompt: str, packs: bool) -> None:
         self.device = device
         self.max_length = max_length
         self._model = model
         self._tokenizer: Any = model.tokenizer
         self._prompt = prompt
-        self._packs = device == "cpu" and _can_pack(model)
+        self._packs = packs
         self.dim = 0
 
     @classmethod
-    def load(cls, folder: Path, *, device: str, max_length: int | None, precision: Precision) -> TextModel:
+    def load(
+        cls, folder: Path, *, device: str, max_length: int | None, precision: Precision, kernel: KernelChoice = "auto"
+    ) -> TextModel:
         """Return the model of a checked `folder` on `device`, in `precision`, after comparing it with its own ``encode``.
 
         Raises:
-            EncoderError: damaged files, `max_length` beyond the model's, or a model that needs another input than plain tokens.
+            EncoderError: damaged files, `max_length` beyond the model's, a model that needs another input than plain tokens, or
+                one that cannot run without padding where `kernel` is ``packed``.
         """
         model = _load_sentence_transformer(folder, device)
         limit = _model_max_length(model)
@@ -73,11 +78,19 @@ class TextModel:
             raise EncoderError(f"max_length {max_length} is beyond the {limit} tokens of {folder}. Give {limit} or less, or none.")
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
         model.max_seq_length = max_length or limit
-        loaded = cls(model, device=device, max_length=max_length or limit, prompt=prompt)
+        packs = device == "cpu" and kernel != "padded" and _can_pack(model)
+        if kernel == "packed" and not packs:
+            raise EncoderError(f"{folder} cannot run without padding on {device}. Choose kernel 'padded' or 'auto'.")
+        loaded = cls(model, device=device, max_length=max_length or limit, prompt=prompt, packs=packs)
         loaded._check_against_own_encode(folder)
         if precision != "float32":
             model[0].to(_DTYPES[precision])
         return loaded
+
+    @property
+    def kernel(self) -> Kernel:
+        """How the model runs here, which decides the last bits of a vector."""
+        return "cuda" if self.device == "cuda" else "packed" if self._packs else "padded"
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Return token ids per text, special tokens included, at most `max_length` each; every list has at least one id."""

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig, calibrate
+from sidlake.encoders.text.encoder import TextEncoder, TextEncoderConfig, calibrate, with_kernel_of
 from sidlake.pipelines.embed.known import add_files, same_as_generation, wanting
 from sidlake.pipelines.engines import stage
 from sidlake.pipelines.run import RunContext, StepReport
@@ -43,7 +43,7 @@ def embed_text(ctx: RunContext) -> StepReport:
     Raises:
         EncoderError: the model cannot be loaded, or in a refresh it is not the one of the generation.
     """
-    config = _with_precision(ctx)
+    config = _as_before(ctx)
     encoder_id = _text_encoder(config).encoder_id
     same_as_generation(ctx, "text", encoder_id)
     items = ctx.read("items", ["item_id", "content_hash", "text"])
@@ -58,9 +58,12 @@ def embed_text(ctx: RunContext) -> StepReport:
     return StepReport(step="embed_text", rows={"item_embeddings": len(missing)}, details=details)
 
 
-def _with_precision(ctx: RunContext) -> TextEncoderConfig:
-    """Return the recipe's text encoder with ``auto`` replaced by what this warehouse uses, chosen once."""
+def _as_before(ctx: RunContext) -> TextEncoderConfig:
+    """Return the recipe's text encoder with ``auto`` replaced: precision is chosen once, kernel and device are the generation's."""
     config = ctx.recipe.encoders.text
+    made_by = ctx.base_state.encoders.get("text") if ctx.job == "refresh" else None
+    if made_by is not None:
+        config = with_kernel_of(config, made_by)
     if config.precision != "auto":
         return config
     precision = ctx.state.encoders.get("text_precision") or calibrate(config).precision

@@ -19,7 +19,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -122,8 +122,8 @@ def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> l
     states, over = _states(warehouse, cutoff)
     generations = {release.generation for release in releases} | {one.generation for one in checkpoints(warehouse)}
     generations |= {str(state.get("generation")) for state in states}
-    fused = [known.get("fused") for known in (*(r.encoders for r in releases), *(state.get("encoders", {}) for state in states))]
-    artifacts = generations | {f"{str(one).replace(':', '-')}.safetensors" for one in fused}
+    encoders = [*(release.encoders for release in releases), *(state.get("encoders", {}) for state in states)]
+    artifacts = generations | {_fusion_file(known) for known in encoders}
     named = [*(release.tables for release in releases), *(state["tables"] for state in states)]
 
     def unfinished(checkpoint: str) -> bool:
@@ -137,6 +137,10 @@ def _unneeded(warehouse: Warehouse, kept: dict[str, str], cutoff: datetime) -> l
         *_folders(warehouse, "artifacts/fusion", cutoff, lambda name: name.endswith(".safetensors") and name not in artifacts),
         *_folders(warehouse, "checkpoints", cutoff, unfinished),
     ]
+
+
+def _fusion_file(encoders: Mapping[str, str]) -> str:
+    return f"{str(encoders.get('fused')).replace(':', '-')}.safetensors"
 
 
 def _of_table(warehouse: Warehouse, table: str, named: Sequence[Mapping[str, int]], cutoff: datetime) -> list[_Found]:
@@ -203,8 +207,11 @@ def _folders(warehouse: Warehouse, group: str, cutoff: datetime, unneeded: Calla
     return [_Found(group.split("/")[0], info.path, info.size) for infos in old for info in infos]
 
 
-def _loses_any(warehouse: Warehouse, release: Release, going: Container[str]) -> bool:
-    return any(
+def _loses_any(warehouse: Warehouse, release: Release, going: Set[str]) -> bool:
+    """Return whether `release` loses a file of its tables, codebooks or fusion: who rolls back to it needs all."""
+    own = (f"artifacts/{release.generation}/", f"artifacts/fusion/{_fusion_file(release.encoders)}")
+    places = tuple(warehouse.location.arrow_path(f"{warehouse.url}/{place}") for place in own)
+    return any(path.startswith(places) for path in going) or any(
         warehouse.location.arrow_path(path) in going
         for table, version in release.tables.items()
         for path in warehouse.files(table, version=version)
