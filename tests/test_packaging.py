@@ -1,5 +1,6 @@
 """The layout's one trap, and what a user installs: see docs/decisions/0001-packaging.md."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,11 @@ def test_the_wheel_holds_exactly_the_modules_of_the_tree(tmp_path):
     subprocess.run(wheel, check=True, capture_output=True, cwd=tmp_path)
     (built,) = (tmp_path / "out").glob("*.whl")
     assert {name for name in zipfile.ZipFile(built).namelist() if name.startswith("sidlake/")} == tree
+    zipfile.ZipFile(built).extractall(tmp_path / "installed")
+    code = "import sidlake.tokenizers as t, sidlake.tokenizers.registry as r; t.ResidualKMeans; print(t.__file__, r.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert [str(tmp_path / "installed") in place for place in done.stdout.split()] == [True, True]
 
 
 def test_make_clean_removes_data_and_no_code(tmp_path):

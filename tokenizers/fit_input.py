@@ -36,9 +36,10 @@ _BLOCK_ROWS = 16_384
 
 
 def as_rows(x_ND: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return the rows as a NumPy array; a torch tensor from any device, of any float type, whether or not it wants a gradient."""
+    """Return the rows as a NumPy array; a torch tensor from any device, of any type, whether or not it wants a gradient."""
     if hasattr(x_ND, "detach"):  # a tensor: torch is not imported to ask
-        return np.asarray(x_ND.detach().cpu().float().numpy())
+        tensor = x_ND.detach().cpu()
+        return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
     return np.asarray(x_ND)
 
 

@@ -107,6 +107,10 @@ class Tokenizer(ABC):
         """Say the kind, the widths, the dimension and the settings."""
         return f"<{type(self).__name__} of {self.dim} dimensions, widths {self.widths}, fitted as {self.config}>"
 
+    def get_params(self, deep: bool = False) -> dict[str, Any]:
+        """Return the settings by name, as scikit-learn's estimators do: ``config_type(**get_params())`` equals `config`."""
+        return {field.name: getattr(self.config, field.name) for field in fields(self.config)}
+
     @property
     @abstractmethod
     def widths(self) -> tuple[int, ...]:
@@ -185,10 +189,13 @@ def checked_rows(x_ND: npt.ArrayLike, dim: int) -> Float32Array:
 
 def checked_codes(codes_NL: npt.ArrayLike, widths: tuple[int, ...], depth: int | None) -> npt.NDArray[np.integer[Any]]:
     """Return codes_Nd of the first `depth` levels (all, if None); `ValueError` where there are fewer or one is out of range."""
-    codes = np.asarray(codes_NL)
+    codes = as_rows(codes_NL)
     num_levels = len(widths) if depth is None else depth
     if not 0 <= num_levels <= len(widths) or codes.ndim != 2 or codes.shape[1] < num_levels:
         msg = f"cannot decode {num_levels} levels of codes {codes.shape}: the codebooks have {len(widths)} levels"
+        raise ValueError(msg)
+    if codes.size and codes.dtype.kind not in "iu":
+        msg = f"codes must be whole numbers, got {codes.dtype}"
         raise ValueError(msg)
     used: npt.NDArray[np.integer[Any]] = codes[:, :num_levels]
     if used.size and ((used < 0) | (used >= np.array(widths[:num_levels]))).any():

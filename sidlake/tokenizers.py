@@ -1,20 +1,19 @@
-"""The tokenizers in one import, for notebooks: ``from sidlake.sids import ResidualKMeans, ResidualKMeansConfig, unique, load``.
+"""The tokenizers in one import: ``from sidlake.tokenizers import ResidualKMeans, ResidualKMeansConfig, unique, load``.
 
 Every tokenizer of this version and its config by the name of its class; `unique`, which encodes vectors and makes their codes
-unique; `save` and `load`. Names are looked up when they are asked for, so that k-means does not wait for torch. They are not in
-`sidlake.tokenizers` itself: that folder has no ``__init__.py`` and must not get one (docs/decisions/0001-packaging.md).
+unique; `save` and `load`. Names are looked up when they are asked for, so that k-means does not wait for torch.
+
+This module is the package: it says by ``__path__`` where the rooms and modules below it lie. An ``__init__.py`` in their folder
+would hide Hugging Face's `tokenizers` from whoever starts Python at the repository's root (docs/decisions/0001-packaging.md).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from sidlake.tokenizers.artifact import load_codebook as load
-from sidlake.tokenizers.artifact import save_codebook as save
-from sidlake.tokenizers.registry import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "save", "unique"]
 
-_CLASSES = {name: module for module, name in KINDS.values()}
+_HERE = Path(__file__).resolve().parent
+__path__ = [
+    str(place / "tokenizers") for place in (_HERE, _HERE.parent) if (place / "tokenizers").is_dir()
+]  # installed, or a checkout
+
+
+def save(tokenizer: Tokenizer, path: Path | str) -> str:
+    """Write a fitted tokenizer to one safetensors file and return its hash; see `artifact.save_codebook`."""
+    from sidlake.tokenizers.artifact import save_codebook
+
+    return save_codebook(tokenizer, path)
+
+
+def load(path: Path | str) -> Tokenizer:
+    """Return the tokenizer stored at `path`; `ArtifactError` where there is none that can be read."""
+    from sidlake.tokenizers.artifact import load_codebook
+
+    return load_codebook(path)
 
 
 def unique(
@@ -67,14 +83,22 @@ def unique(
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  a class
-    module = _CLASSES.get(name) or _CLASSES.get(name.removesuffix("Config"))
+    classes = _classes()
+    module = classes.get(name) or classes.get(name.removesuffix("Config"))
     if module is not None:
         found = import_module(f"sidlake.tokenizers.{module}")
-        if name in _CLASSES:
+        if name in classes:
             return getattr(found, name)
         return getattr(found, name.removesuffix("Config")).config_type
-    raise AttributeError(f"sidlake.sids has no {name!r}: it has {', '.join(__dir__())}")
+    raise AttributeError(f"sidlake.tokenizers has no {name!r}: it has {', '.join(__dir__())}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_CLASSES, *(f"{name}Config" for name in _CLASSES)])
+    return sorted([*__all__, *_classes(), *(f"{name}Config" for name in _classes())])
+
+
+def _classes() -> dict[str, str]:
+    """Return the module of each class; looked up here, not above, because `registry` lies in the package that this module is."""
+    from sidlake.tokenizers.registry import KINDS
+
+    return {name: module for module, name in KINDS.values()}
