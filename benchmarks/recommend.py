@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sidlake.generative.beam_search import TrieTensors
 from sidlake.generative.config import DecoderConfig
 from sidlake.generative.judging.judge import JUDGES, Figures, judge, popularity_groups
 from sidlake.generative.judging.rankers import ranker_of
@@ -34,6 +33,7 @@ from sidlake.generative.sequences import SequenceReader
 from sidlake.generative.timelines import Timelines, whole_histories
 from sidlake.generative.trainer import FusedVectors, baselines_of, validation_of
 from sidlake.generative.training.loop import fit
+from sidlake.generative.trie_tensors import TrieTensors
 from sidlake.pipelines.compare import comparison_folder
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id

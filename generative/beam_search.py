@@ -5,12 +5,17 @@ A beam is a node of the trie with the log-probability of its prefix. A step scor
 model's own log-probabilities, and with as many beams as items the search is exhaustive. The leaf number is the item index of
 `ItemCatalogue`.
 
-Shape suffixes: B users, T history tokens, W beams, F children of a node at most, C = W*F candidates, K results, S seen items.
+All users and beams take a step together, in whole tensors (the layout is `TrieTensors`). A level whose nodes have most codes
+below them is scored as it comes from the model and masked; of a sparse one the children alone are gathered, side by side for each
+user, so that a wide node costs what it has and not what the widest has.
+
+Shape suffixes: B users, T history tokens, W beams, C candidates of the user who has most, K codes of a level or results, S seen
+items.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,46 +23,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidlake.errors import ContractError
-from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.models.tiger import GenerativeModel, TigerScorer
-from sidlake.tokenizers.trie import Trie
+from sidlake.generative.trie_tensors import TrieTensors
 
-__all__ = ["CodeScorer", "TrieTensors", "recommend", "search"]
+__all__ = ["CodeScorer", "recommend", "search"]
 
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrieTensors:
-    """The prefix trie as int64 tensors per level: `codes[l]`, and the children of node n, ``starts[l][n]:ends[l][n]`` of level l+1.
-
-    Memory: 24 bytes per node.
-    """
-
-    codes: tuple[Tensor, ...]
-    starts: tuple[Tensor, ...]
-    ends: tuple[Tensor, ...]
-
-    @classmethod
-    def from_trie(cls, trie: Trie, catalogue: ItemCatalogue) -> TrieTensors:
-        """Return `trie` as tensors; `ContractError` unless its leaves are exactly the items of `catalogue`."""
-        if list(trie.item_ids) != catalogue.item_ids.to_pylist():
-            msg = (
-                f"the trie has {len(trie.item_ids)} leaves that are not the {catalogue.num_items} items of semantic_ids in the"
-                " order of their codes; read both from one release"
-            )
-            raise ContractError(msg, leaves=len(trie.item_ids), items=catalogue.num_items)
-        return cls(*(tuple(_int64(level) for level in part) for part in (trie.codes, trie.child_start, trie.child_end)))
-
-    def to(self, device: torch.device) -> TrieTensors:
-        """Return the trie on `device`."""
-        return TrieTensors(*(tuple(t.to(device) for t in part) for part in (self.codes, self.starts, self.ends)))
-
-
-def _int64(values: npt.NDArray[np.integer]) -> Tensor:
-    return torch.from_numpy(values.astype(np.int64))
 
 
 class CodeScorer(Protocol):
@@ -88,32 +60,24 @@ def search(
 
     `offsets` are the tokens of code 0 of each level. `seen_BS` holds item indices to leave out per user, padded with -1; None is
     none. Where fewer than k items are found, the rest is -1 with -inf. Equal scores keep the order of the beams, then of the
-    nodes. Memory: about 60 bytes per candidate, of which there are B * W * F.
+    nodes. Memory: about 40 bytes per candidate, of which a user has the children of the beams, or beams * K at a dense level.
     """
     if beams < 1 or k < 1:
         msg = f"beams and k must be at least 1, got {beams} and {k}"
         raise ValueError(msg)
-    device, num_users = scorer.device, scorer.num_users
+    device, last = scorer.device, trie.num_levels - 1
     trie = trie.to(device)
     seen_BS = None if seen_BS is None or not seen_BS.shape[1] else seen_BS
     seen = None if seen_BS is None else torch.from_numpy(seen_BS).to(device).sort(dim=1).values
-    prefix_BWP = torch.zeros((num_users, 1, 0), dtype=torch.long, device=device)
-    score_BW = torch.zeros((num_users, 1), device=device)
-    first_BW = torch.zeros((num_users, 1), dtype=torch.long, device=device)
-    last_BW = torch.full_like(first_BW, len(trie.codes[0]))
-    for level, codes in enumerate(trie.codes):
-        log_probs_BWK = scorer.log_probs(prefix_BWP)
-        node_BC, score_BC, parent_BC = _candidates(log_probs_BWK, score_BW, codes, first_BW, last_BW)
-        is_leaf = level == len(trie.codes) - 1
-        if is_leaf and seen is not None:
-            score_BC = _without(node_BC, score_BC, seen)
-        kept = min(k if is_leaf else beams, len(codes), score_BC.shape[1])
-        # Stable, so that equal scores have one order; topk promises none.
-        score_BW, order_BW = (part[:, :kept] for part in score_BC.sort(dim=1, descending=True, stable=True))
-        node_BW = node_BC.gather(1, order_BW)
-        token_BW = codes[node_BW] + offsets[level]
-        prefix_BWP = _extended(prefix_BWP, parent_BC.gather(1, order_BW), token_BW)
-        first_BW, last_BW = trie.starts[level][node_BW], trie.ends[level][node_BW]
+    prefix_BWP = torch.zeros((scorer.num_users, 1, 0), dtype=torch.long, device=device)
+    score_BW = torch.zeros((scorer.num_users, 1), device=device)
+    node_BW = torch.zeros_like(score_BW, dtype=torch.long)
+    for level in range(trie.num_levels):
+        candidates = _children(trie, level, node_BW, score_BW, scorer.log_probs(prefix_BWP))
+        if level == last and seen is not None:
+            candidates = candidates.without(seen)
+        node_BW, score_BW, parent_BW = candidates.best(k if level == last else beams)
+        prefix_BWP = _extended(prefix_BWP, parent_BW, trie.codes[level][node_BW] + offsets[level])
     return _padded(node_BW, score_BW, k)
 
 
@@ -122,23 +86,71 @@ def _extended(prefix_BWP: Tensor, parent_BW: Tensor, token_BW: Tensor) -> Tensor
     return torch.cat([prefix_BWP.gather(1, parents_BWP), token_BW[:, :, None]], dim=2)
 
 
-def _candidates(
-    log_probs_BWK: Tensor, score_BW: Tensor, codes: Tensor, first_BW: Tensor, last_BW: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return node, score and parent beam of every beam's children, (B, C) each; -inf where a beam has fewer than F children."""
-    fan_out = int((last_BW - first_BW).max())
-    node_BWF = first_BW[:, :, None] + torch.arange(fan_out, device=codes.device)
-    is_child_BWF = node_BWF < last_BW[:, :, None]
-    node_BWF = node_BWF.clamp(max=len(codes) - 1)
-    score_BWF = score_BW[:, :, None] + log_probs_BWK.gather(2, codes[node_BWF])
-    score_BWF = score_BWF.masked_fill(~is_child_BWF, -torch.inf)
-    parent_BWF = torch.arange(score_BW.shape[1], device=codes.device)[:, None].expand_as(node_BWF)
-    return node_BWF.flatten(1), score_BWF.flatten(1), parent_BWF.flatten(1)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """Node, score and parent beam (B, C) of every beam's children, by beam, then node; -inf where there is none."""
+
+    node_BC: Tensor
+    score_BC: Tensor
+    parent_BC: Tensor
+
+    def without(self, sorted_seen_BS: Tensor) -> _Candidates:
+        """Return them with -inf for the nodes of `sorted_seen_BS`."""
+        place_BC = torch.searchsorted(sorted_seen_BS, self.node_BC).clamp(max=sorted_seen_BS.shape[1] - 1)
+        is_seen_BC = sorted_seen_BS.gather(1, place_BC) == self.node_BC
+        return replace(self, score_BC=self.score_BC.masked_fill(is_seen_BC, -torch.inf))
+
+    def best(self, num: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return node, score and parent of the `num` best, best first; equal scores keep their order."""
+        order_BW = _best_places(self.score_BC, min(num, self.score_BC.shape[1]))
+        node_BW, score_BW, parent_BW = (part.gather(1, order_BW) for part in (self.node_BC, self.score_BC, self.parent_BC))
+        return node_BW.clamp(min=0), score_BW, parent_BW
 
 
-def _without(node_BC: Tensor, score_BC: Tensor, sorted_seen_BS: Tensor) -> Tensor:
-    place_BC = torch.searchsorted(sorted_seen_BS, node_BC).clamp(max=sorted_seen_BS.shape[1] - 1)
-    return score_BC.masked_fill(sorted_seen_BS.gather(1, place_BC) == node_BC, -torch.inf)
+def _children(trie: TrieTensors, level: int, node_BW: Tensor, score_BW: Tensor, log_probs_BWK: Tensor) -> _Candidates:
+    dense = trie.dense[level]
+    if dense is None:
+        return _sparse_children(trie, level, node_BW, score_BW, log_probs_BWK)
+    node_BWK = dense[node_BW].long()
+    score_BWK = (score_BW[:, :, None] + log_probs_BWK[:, :, : dense.shape[1]]).masked_fill(node_BWK < 0, -torch.inf)
+    parent_BWK = torch.arange(score_BW.shape[1], device=node_BW.device)[:, None].expand_as(node_BWK)
+    return _Candidates(node_BWK.flatten(1), score_BWK.flatten(1), parent_BWK.flatten(1))
+
+
+def _sparse_children(trie: TrieTensors, level: int, node_BW: Tensor, score_BW: Tensor, log_probs_BWK: Tensor) -> _Candidates:
+    """Return the children of all beams side by side: candidate c of a user is child ``c - before`` of the beam it falls into."""
+    first_BW, end_BW = trie.children(node_BW, level)
+    count_BW = (end_BW - first_BW).masked_fill(score_BW == -torch.inf, 0)  # a beam that stands for nothing has no children
+    after_BW = count_BW.cumsum(dim=1)
+    num_candidates = max(int(after_BW[:, -1].max()), 1) if len(after_BW) else 1
+    place_C = torch.arange(num_candidates, device=node_BW.device)
+    parent_BC = torch.searchsorted(after_BW, place_C.expand(len(after_BW), -1).contiguous(), right=True)
+    is_child_BC = parent_BC < score_BW.shape[1]
+    parent_BC = parent_BC.clamp(max=score_BW.shape[1] - 1)
+    node_BC = place_C + (first_BW - after_BW + count_BW).gather(1, parent_BC)
+    node_BC = node_BC.masked_fill(~is_child_BC, 0)
+    num_codes = log_probs_BWK.shape[2]
+    score_BC = score_BW.gather(1, parent_BC) + log_probs_BWK.flatten(1).gather(
+        1, parent_BC * num_codes + trie.codes[level][node_BC]
+    )
+    return _Candidates(node_BC, score_BC.masked_fill(~is_child_BC, -torch.inf), parent_BC)
+
+
+def _best_places(score_BC: Tensor, num: int) -> Tensor:
+    """Return the places (B, num) of the best scores per row, best first, lower places first where scores are equal.
+
+    `topk` is several times as fast as a sort but promises no order among equals, so that rows in which equals compete for the
+    last place are sorted in full.
+    """
+    best_BW, place_BW = score_BC.topk(num, dim=1)
+    limit_B1 = best_BW[:, -1:]
+    crowded_B = ((score_BC >= limit_B1).sum(dim=1) > num) & (limit_B1[:, 0] > -torch.inf)
+    place_BW = place_BW.sort(dim=1).values
+    order_BW = score_BC.gather(1, place_BW).sort(dim=1, descending=True, stable=True).indices
+    place_BW = place_BW.gather(1, order_BW)
+    if crowded_B.any():
+        place_BW[crowded_B] = score_BC[crowded_B].sort(dim=1, descending=True, stable=True).indices[:, :num]
+    return place_BW
 
 
 def _padded(item_BW: Tensor, score_BW: Tensor, k: int) -> tuple[Int64s, Float32s]:

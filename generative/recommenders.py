@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sidlake.generative.beam_search import TrieTensors, recommend, search
+from sidlake.generative.beam_search import recommend, search
 from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.judging.judge import CUTOFFS, Judge, Ranker
 from sidlake.generative.judging.rankers import leave_out_seen, top_items
@@ -22,6 +22,7 @@ from sidlake.generative.sequences import Histories
 from sidlake.generative.training.objective import last_states, score_items
 from sidlake.generative.training.packing import pack_histories
 from sidlake.generative.training.precision import has_fast_bfloat16
+from sidlake.generative.trie_tensors import TrieTensors
 
 __all__ = ["DecoderRecommender", "Recommender", "TigerRecommender", "ranker_by"]
 

@@ -18,7 +18,6 @@ import pyarrow as pa
 import torch
 
 from sidlake.errors import ContractError
-from sidlake.generative.beam_search import TrieTensors
 from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.config import DecoderConfig, GenerativeConfig
 from sidlake.generative.judging.baselines import Baseline, ItemToItem, MostPopular, NearestVector
@@ -33,6 +32,7 @@ from sidlake.generative.timelines import Timelines, whole_histories
 from sidlake.generative.training.loop import fit
 from sidlake.generative.training.resume import EpochRow
 from sidlake.generative.training.windows import Progress, train
+from sidlake.generative.trie_tensors import TrieTensors
 from sidlake.tokenizers.trie import Trie
 
 __all__ = [

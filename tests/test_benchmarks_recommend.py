@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sidlake.generative.beam_search import TrieTensors
 from sidlake.generative.judging.judge import popularity_groups
 from sidlake.generative.sequences import SequenceReader
 from sidlake.generative.timelines import whole_histories
+from sidlake.generative.trie_tensors import TrieTensors
 from sidlake.tokenizers.trie import Trie
 
 TESTS = Path(__file__).resolve().parent

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidlake.errors import ContractError
-from sidlake.generative.beam_search import TrieTensors, recommend
+from sidlake.generative.beam_search import recommend
 from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.models.tiger import GenerativeModel
+from sidlake.generative.trie_tensors import TrieTensors
 from sidlake.tokenizers.trie import Trie
 
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("generative_sample.py"))))
