@@ -11,9 +11,9 @@ from sidlake.assets.jobs import Jobs
 from sidlake.assets.resources import REASON_TAG, SidlakeResource
 from sidlake.assets.settings import Settings
 from sidlake.errors import SourceError
-from sidlake.pipelines.ingest.sources import source_files
+from sidlake.pipelines.ingest.stores.fingerprint import fingerprint
 from sidlake.pipelines.measuring.drift import drift_reasons
-from sidlake.pipelines.recipe import Recipe, digest_of, load_recipe
+from sidlake.pipelines.recipe import load_recipe
 from sidlake.warehouse.releases import current, history
 
 __all__ = ["drift_sensor_for", "source_sensor_for"]
@@ -38,7 +38,7 @@ def source_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
         sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         recipe = load_recipe(sidlake.recipe)
         try:
-            seen = _fingerprint(recipe)
+            seen = fingerprint(recipe)
         except SourceError as error:
             return dg.SkipReason(f"no file for a source: {error}")
         if current(sidlake.open_warehouse()) is None:
@@ -87,10 +87,3 @@ def drift_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[request], cursor=generation)
 
     return drift
-
-
-def _fingerprint(recipe: Recipe) -> str:
-    """Return a digest of each source file's name, size and time; `SourceError` where a source has no file."""
-    files = {name: source_files(recipe.source_path(name), source.format, name) for name, source in recipe.sources.items()}
-    states = {name: {file: path.stat() for file, path in named.items()} for name, named in files.items()}
-    return digest_of({name: {file: [at.st_size, at.st_mtime_ns] for file, at in named.items()} for name, named in states.items()})

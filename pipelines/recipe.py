@@ -252,6 +252,11 @@ class Recipe:
         """Return the file of `source`."""
         return Path(self.folder) / self.sources[source].path
 
+    def source_place(self, source: str) -> str:
+        """Return the path of `source`, or what it says in place of one: an address, a variable that holds one."""
+        path = self.sources[source].path
+        return path if "://" in path or path.startswith("${") else str(self.source_path(source))
+
 
 def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe:
     """Return the recipe in the TOML file at `path`; `RecipeError` names the file, the key and what is allowed.

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -53,7 +52,7 @@ def postgres() -> Iterator[str]:
             command = [str(programs / "postgres"), *at, *options]
             server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **_user(folder))
         try:
-            _wait(server, port, folder / "log")
+            _wait(server, programs / "pg_isready", port, folder / "log")
             yield f"postgresql://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
         finally:
             server.send_signal(signal.SIGINT)  # fast: clients that are still there are cut off
@@ -71,8 +70,10 @@ def _reachable(programs: Path, folder: Path) -> Path:
     try:
         _as_server(folder, str(programs / "postgres"), "--version")
     except PermissionError:
-        copied = shutil.copytree(programs.parent, folder / "programs")
-        return Path(copied) / programs.name
+        package = programs.parents[1]
+        libraries = f"{package.name}.libs"
+        shutil.copytree(package.with_name(libraries), folder / libraries)
+        return Path(shutil.copytree(programs.parent, folder / package.name / programs.parent.name)) / programs.name
     return programs
 
 
@@ -93,10 +94,10 @@ def _as_server(folder: Path, *command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(server: subprocess.Popen[bytes], ready: Path, port: int, log: Path) -> None:
     end = time.monotonic() + _SECONDS
     while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if subprocess.run([str(ready), "-q", "-h", "127.0.0.1", "-p", str(port)], check=False).returncode == 0:
             return
         time.sleep(0.05)
     pytest.fail(f"Postgres does not answer:\n{log.read_text()[-2000:]}")

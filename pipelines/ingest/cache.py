@@ -13,7 +13,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -49,7 +49,7 @@ def digest_of_files(digests: Mapping[str, str]) -> str:
 
 def cache_key(recipe: Recipe, digests: Mapping[str, str]) -> str:
     """Return the name under which is remembered what `recipe` made of sources with these digests, and which items it let go."""
-    read = {name: replace(source, path="") for name, source in recipe.sources.items()}
+    read = {name: asdict(source) | {"path": ""} for name, source in recipe.sources.items()}
     return digest_of(_VERSION, read, recipe.items, recipe.interactions, recipe.retirement, dict(digests))[:32]
 
 

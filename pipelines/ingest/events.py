@@ -74,12 +74,12 @@ def check_events(
     """Raise `ContractError` where too large a share was refused, or nothing is left."""
     check_rejected("interactions", config.source, rows_of, rejected, config.max_rejected_share)
     if num_kept == 0:
-        path = recipe.source_path(config.source)
+        path = recipe.source_place(config.source)
         msg = (
             f"source {path}: no interaction left of {sum(rows_of.values())} rows ({worst_rules(rejected)}); "
             "leave [interactions] out for a catalogue without behaviour"
         )
-        raise ContractError(msg, path=str(path), rows=sum(rows_of.values()))
+        raise ContractError(msg, path=path, rows=sum(rows_of.values()))
 
 
 def last_events(events: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -88,10 +88,10 @@ def ingest(
     rejected = [read.rejected, refused_items]
     check_rejected("items", recipe.items.source, read.rows, pl.concat(rejected), recipe.items.max_rejected_share)
     if items.is_empty():
-        path, rows = recipe.source_path(recipe.items.source), sum(read.rows.values())
+        path, rows = recipe.source_place(recipe.items.source), sum(read.rows.values())
         why = worst_rules(pl.concat(rejected))
         msg = f"source {path}: no item left of {rows} rows ({why}); the `items` contract needs at least one item_id with text"
-        raise ContractError(msg, path=str(path), rows=rows)
+        raise ContractError(msg, path=path, rows=rows)
     rows_read = {"items": read.rows}
     interactions = pl.DataFrame(schema=INTERACTIONS)
     if recipe.interactions:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.text_streams import first_text
@@ -81,8 +82,10 @@ def find_files(path: Path, file_format: Format | None, source: str) -> SourceFil
 
 def store_of(where: str, source: SourceConfig) -> Store | None:
     """Return what kind of table or database a source is, None for files of rows: as the recipe says, or as its content tells."""
-    if source.format in ("delta", "duckdb", "sqlite"):
-        return source.format
+    if source.format in get_args(Store):
+        return source.format  # type: ignore[return-value]  # mypy does not narrow by get_args
+    if source.format is None and where.startswith(("postgresql://", "postgres://")):
+        return "postgres"
     path = _at_home(Path(where))
     if source.format is None and (path / _DELTA_LOG).is_dir():
         return "delta"
@@ -99,7 +102,7 @@ def format_of(path: Path, source: SourceConfig) -> Format:
     Raises:
         SourceError: the content is plainly of another format than the recipe or the ending says, or tells none.
     """
-    if source.format in ("delta", "duckdb", "sqlite"):
+    if source.format in get_args(Store):
         return "parquet"  # of which a run has taken a snapshot
     with path.open("rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"

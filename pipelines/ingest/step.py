@@ -23,8 +23,8 @@ from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.rejected import keep_rejected
 from sidlake.pipelines.ingest.schema import check_columns
-from sidlake.pipelines.ingest.snapshots import listed_sources
 from sidlake.pipelines.ingest.sources import SourceFiles, file_digest
+from sidlake.pipelines.ingest.stores.snapshots import listed_sources
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.run import RunContext, StepReport
 
@@ -40,7 +40,7 @@ def ingest_sources(ctx: RunContext) -> StepReport:
         SourceError: a source is missing or damaged. ContractError: too many rows rejected, or nothing left.
     """
     recipe = ctx.recipe
-    listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources")
+    listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources", ctx.warehouse.root / "cache" / "objects")
     files = {name: found.files for name, found in listed.items()}
     digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
     whole = {source: digest_of_files(named) for source, named in digests.items()}

@@ -7,6 +7,7 @@ is a number, an event has a time) and, where that leaves a choice, by `types`. N
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -17,12 +18,13 @@ from sidlake.errors import RecipeError
 __all__ = ["Column", "ColumnType", "Format", "Pick", "Rule", "SourceConfig", "Store", "Target", "check_instant"]
 
 Target = Literal["items", "interactions"]
-Format = Literal["parquet", "csv", "tsv", "jsonl", "delta", "duckdb", "sqlite"]
-Store = Literal["delta", "duckdb", "sqlite"]
-"""Formats that are no files of rows: a run takes a snapshot of them (`snapshots`)."""
+Format = Literal["parquet", "csv", "tsv", "jsonl", "delta", "duckdb", "sqlite", "postgres"]
+Store = Literal["delta", "duckdb", "sqlite", "postgres"]
+"""Formats that are no files of rows: a run takes a snapshot of them (`ingest.stores`)."""
 Kind = Literal["text", "integer", "number", "time", "list"]
 Pick = Literal["only", "latest", "first", "most_common", "median", "min", "max"]
 
+_SCHEMES = ("postgresql", "postgres")
 _KIND_OF: dict[str, Kind] = {
     "format": "time", "unit": "time", "zone": "time", "decimal": "number", "separator": "list", "html": "text",
 }  # fmt: skip
@@ -125,7 +127,8 @@ class SourceConfig:
 
     Attributes:
         path: a file, a folder that grows, or a pattern with ``*``, ``?`` or ``[]``; relative to the recipe's folder. A file of that
-            very name comes first. For a database its file, for a Delta table its folder or address (``s3://…``).
+            very name comes first. Also an address, ``s3://…``. For a Delta table its folder or address; for a database its file, or
+            its address without a password, ``postgresql://…``, or ``${NAME}``, the environment variable that holds the address.
         format: without it, told by the file's ending and content.
         query: the SELECT that gives the rows of a database.
         version: of a Delta table; its newest without it.
@@ -154,6 +157,7 @@ class SourceConfig:
     new_columns: Literal["ignore", "refuse"] = "ignore"
 
     def __post_init__(self) -> None:
+        _check_address(self.path, self.format)
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):
             msg = f"delimiter must be one character, got {self.delimiter!r}"
             raise RecipeError(msg)
@@ -188,6 +192,24 @@ class Column:
     column: str
     pick: Pick = "only"
     shorthand: ClassVar[str] = "column"
+
+
+def _check_address(path: str, file_format: Format | None) -> None:
+    """Refuse a password in a recipe, whose text is kept with every release, and what is no address of a database."""
+    is_variable = re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", path) is not None
+    scheme, _, rest = path.partition("://")
+    if is_variable and file_format != "postgres":
+        msg = f"path = {path!r} names a variable that holds a database's address: say format = 'postgres', or write the path"
+        raise RecipeError(msg)
+    if file_format == "postgres" and not is_variable and scheme not in _SCHEMES:
+        msg = "path of a Postgres database must be postgresql://host/database, or ${NAME}, the variable that holds that"
+        raise RecipeError(msg)
+    if scheme in _SCHEMES and (":" in rest.rpartition("@")[0] or re.search(r"[?&](ssl)?password=", rest)):
+        msg = (
+            f"path holds a password, and recipes are kept with releases: leave it out of {scheme}://… and set PGPASSWORD or "
+            "~/.pgpass, or put the whole address into a variable: path = '${SHOP_DATABASE}'"
+        )
+        raise RecipeError(msg)
 
 
 def check_instant(name: str, value: str | None) -> None:

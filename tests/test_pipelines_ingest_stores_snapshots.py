@@ -11,7 +11,7 @@ from source_files_sample import NOW, column, recipe_in
 
 from sidlake.errors import RecipeError, SourceError
 from sidlake.pipelines.ingest.reading import ingest
-from sidlake.pipelines.ingest.snapshots import listed_sources
+from sidlake.pipelines.ingest.stores.snapshots import listed_sources
 from sidlake.pipelines.run import RunContext, run_step
 from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.places.location import locate

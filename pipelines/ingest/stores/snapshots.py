@@ -1,9 +1,9 @@
-"""Sources that are no files of rows: a Delta table by folder or address, a query on a DuckDB or SQLite database.
+"""Sources that are no files of rows: a Delta table by folder or address, a query on a DuckDB, SQLite or Postgres database.
 
 Each run takes a snapshot as one Parquet file in its staging folder, and everything after that is as for any file: unchanged rows
 are an unchanged digest. Databases are opened to be read only; a Delta table is read at the version that the recipe names, or its
-newest. SQLite states no types, so its values come as text (bytes as bytes). Batches go to disk as they come. Not done here:
-Postgres and others behind a server, and reading what two Delta versions differ by.
+newest. SQLite states no types, so its values come as text (bytes as bytes). Batches go to disk as they come. Not done here: other
+databases behind a server, and reading what is new since a former run alone: two Delta versions, a query from a cursor on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from deltalake.exceptions import DeltaError
 
 from sidlake.errors import RecipeError, SourceError
 from sidlake.pipelines.ingest.sources import SourceFiles, find_files, store_of
+from sidlake.pipelines.ingest.stores.objects import copied
+from sidlake.pipelines.ingest.stores.postgres import postgres_batches
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.settings.sources import SourceConfig, Store
 from sidlake.warehouse.places.location import locate
@@ -32,20 +34,22 @@ __all__ = ["listed_sources", "snapshot"]
 _ROWS = 50_000
 
 
-def listed_sources(recipe: Recipe, folder: Path) -> dict[str, SourceFiles]:
-    """Return the files of each source; of tables and queries, a snapshot in `folder`.
+def listed_sources(recipe: Recipe, folder: Path, copies: Path | None = None) -> dict[str, SourceFiles]:
+    """Return the files of each source; of tables and queries, a snapshot in `folder`, of objects copies in `copies`.
 
     Raises:
         SourceError: a source is missing or cannot be read. RecipeError: a database without a query, or a query without a database.
     """
     listed = {}
     for name, source in recipe.sources.items():
-        path = recipe.source_path(name)
-        where = source.path if "://" in source.path else str(path)
+        where = recipe.source_place(name)
         store = store_of(where, source)
         if store is None:
             _refuse(name, source, query=source.query is None, version=source.version is None)
-            listed[name] = find_files(path, source.format, name)
+            in_store = where.startswith("s3://")
+            listed[name] = (
+                copied(source, copies or folder, name) if in_store else find_files(recipe.source_path(name), source.format, name)
+            )
             continue
         target = folder / f"{name}.parquet"
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def snapshot(where: str, source: SourceConfig, store: Store, target: Path, *, na
         RecipeError: a database without a query, or a Delta table with one.
     """
     _refuse(name, source, query=(source.query is None) == (store == "delta"), version=store == "delta" or source.version is None)
-    if "://" not in where and not Path(where).exists():
+    if "://" not in where and store != "postgres" and not Path(where).exists():
         msg = f"source {name}: no such {store} {where}; the recipe's paths start at the recipe's folder"
         raise SourceError(msg, path=where)
     try:
@@ -79,7 +83,7 @@ def snapshot(where: str, source: SourceConfig, store: Store, target: Path, *, na
 def _refuse(name: str, source: SourceConfig, *, query: bool, version: bool) -> None:
     if not query:
         what = f"query {source.query!r} is for databases" if source.query else "a database needs a query: query = 'select ...'"
-        raise RecipeError(f"source {name}: {what} (format = 'duckdb' or 'sqlite')")
+        raise RecipeError(f"source {name}: {what} (format = 'duckdb', 'sqlite' or 'postgres')")
     if not version:
         raise RecipeError(f"source {name}: version {source.version} is for Delta tables (format = 'delta')")
 
@@ -97,6 +101,10 @@ def _duckdb(where: str, source: SourceConfig) -> Iterator[pa.RecordBatch]:
         reader = connection.sql(source.query or "").to_arrow_reader(_ROWS)
         yield pa.RecordBatch.from_pylist([], reader.schema)
         yield from reader
+
+
+def _postgres(where: str, source: SourceConfig) -> Iterator[pa.RecordBatch]:
+    yield from postgres_batches(where, source.query or "")
 
 
 def _sqlite(where: str, source: SourceConfig) -> Iterator[pa.RecordBatch]:
@@ -125,4 +133,4 @@ def _values(values: Sequence[Any], *, is_bytes: bool) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-_READ = {"delta": _delta, "duckdb": _duckdb, "sqlite": _sqlite}
+_READ = {"delta": _delta, "duckdb": _duckdb, "sqlite": _sqlite, "postgres": _postgres}
