@@ -21,6 +21,7 @@ from rich.console import Console
 from sidlake.cli import releases as cli_releases
 from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
+from sidlake.cli.export import export
 from sidlake.cli.output import (
     DEFAULT_RECIPE,
     DEFAULT_WAREHOUSE,
@@ -317,6 +318,7 @@ def ui(
 
 for _command in (check, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
+app.add_typer(export, name="export")
 
 
 def main() -> None:

@@ -192,6 +192,14 @@ COMMANDS = [
     ("item that is not there", "NotFoundError", "no item or SID 'nobody'", on_release("show", "nobody")),
     ("SID that is not there", "NotFoundError", "no item or SID '<a_9><b_9>'", on_release("show", "<a_9><b_9>")),
     ("release that is not there", "NotFoundError", "there are r000001", on_release("report", "r000009")),
+    ("export in a format that is not known", "usage", "No such command", command("export", "pickle")),
+    ("export of a release that is not there", "NotFoundError", "there are r000001", on_release(
+        "export", "grid", "{}/out", "--release", "r000009",
+    )),
+    ("export over a folder", "ContractError", "do not overwrite", on_release("export", "grid", "{}")),
+    ("more dense levels than SIDs have codes", "ContractError", "1 to 2 dense levels", on_release(
+        "export", "static", "{}/out", "--dense-levels", "3",
+    )),
     ("SQL that is not SQL", "usage", "syntax error", on_release("query", "selec 1")),
     ("column that is not there", "usage", "not found", on_release("query", "select price_in_euro from items")),
     ("SQL that writes", "usage", "expected one SELECT", on_release("query", "drop table items")),

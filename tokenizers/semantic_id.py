@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["codes_from_keys", "format_sids", "parse_sid", "sid_keys"]
+__all__ = ["code_tokens", "codes_from_keys", "format_sids", "parse_sid", "sid_keys"]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SID = re.compile(r"(?:<[a-z]_(?:0|[1-9][0-9]*)>)+")
@@ -37,6 +37,19 @@ def format_sids(codes_NL: npt.ArrayLike) -> list[str]:
         tokens = np.array([f"<{_LETTERS[level]}_{value}>" for value in values.tolist()], dtype=object)
         sids += tokens[inverse]
     return [str(sid) for sid in sids]
+
+
+def code_tokens(widths: Sequence[int]) -> list[list[str]]:
+    """Return the tokens that `format_sids` spells codes with, per level, by code; `ValueError` beyond 26 levels.
+
+    >>> code_tokens((2, 1))
+    [['<a_0>', '<a_1>'], ['<b_0>']]
+    """
+    widths_L = _as_widths(widths)
+    if len(widths_L) > len(_LETTERS):
+        msg = f"levels are spelled by {len(_LETTERS)} letters, got {len(widths_L)} levels"
+        raise ValueError(msg)
+    return [[f"<{letter}_{code}>" for code in range(width)] for letter, width in zip(_LETTERS, widths_L, strict=False)]
 
 
 def parse_sid(sid: str) -> tuple[int, ...]:
