@@ -149,7 +149,7 @@ class SplitConfig:
             raise RecipeError(msg)
 
 
-Uniqueness = Literal["reassign", "append", "sinkhorn", "optimal", "none"]
+Uniqueness = Literal["reassign", "append", "sinkhorn", "sinkhorn_groups", "optimal", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The README is run: its SQL against a fresh warehouse, its Python, and its table of schemas against the contracts."""
+"""The README is run: its SQL against a fresh warehouse, its Python, that of docs/sid-features.md; its schemas are the contracts."""
 
 import os
 import re
@@ -16,6 +16,8 @@ from sidlake.warehouse.tables import Warehouse
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SQL, PYTHON = (re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) for language in ("sql", "python"))
+
+HOW_TO = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sid-features.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def schema_table() -> str:
@@ -39,7 +41,7 @@ def test_the_first_query_says_true(shop):
     assert query(Warehouse(shop.warehouse), SQL[0]).to_pylist() == [{"all_unique": True}]
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+@pytest.mark.parametrize("code", [*PYTHON, *HOW_TO], ids=range(len(PYTHON + HOW_TO)))
 def test_the_python_examples_run(shop, code, tmp_path):
     (tmp_path / "lake").symlink_to(shop.warehouse)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -64,7 +64,7 @@ def test_another_process_reads_the_same_tokenizer(model, tmp_path):
 def test_every_uniqueness_strategy_serves_it(model):
     x = rows()[:90]
     codes, norms = model.encode_with_norms(x)
-    for strategy in ("reassign", "optimal", "sinkhorn"):
+    for strategy in ("reassign", "optimal", "sinkhorn", "sinkhorn_groups"):
         result = make_unique(
             strategy, model, codes, norms, facts(90).item_hashes_N, latents_of=lambda chosen: model.latents(x[chosen])
         )

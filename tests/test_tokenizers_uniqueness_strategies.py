@@ -181,6 +181,41 @@ def test_a_transport_plan_has_the_marginals_it_should():
     assert np.allclose(plan.sum(axis=0), 1 / 6, atol=1e-6)
 
 
+def test_plans_side_by_side_are_the_plans_of_each():
+    costs = np.random.default_rng(0).random((5, 3, 8))
+    assert np.array_equal(transport_plan(costs), np.stack([transport_plan(one) for one in costs]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999))
+def test_sinkhorn_by_groups_gives_a_prefix_the_codes_that_it_would_have_alone(seed):
+    model, x, hashes = catalogue(seed, 40, widths=(4, 60))
+    together, prefix = assigned("sinkhorn_groups", model, x, hashes), model.encode(x)[:, 0]
+    assert not together.spilled_N.any()
+    for code in np.unique(prefix):
+        rows = np.flatnonzero(prefix == code)
+        assert np.array_equal(assigned("sinkhorn_groups", model, x[rows], hashes[rows]).codes_NL, together.codes_NL[rows])
+
+
+def test_sinkhorn_by_groups_moves_more_items_and_farther_than_in_one_plan():
+    rng = np.random.default_rng(0)
+    coarse, fine = rng.standard_normal((50, 32)), 0.3 * rng.standard_normal((300, 32))
+    x = coarse[rng.integers(50, size=6000)] + fine[rng.integers(300, size=6000)] + 0.05 * rng.standard_normal((6000, 32))
+    model = ResidualKMeans.fit(x, ResidualKMeansConfig(widths=(64, 64, 64)))
+    hashes = rng.choice(2**62, 6000, replace=False).astype(np.uint64)
+    found = {strategy: assigned(strategy, model, x, hashes) for strategy in ("reassign", "sinkhorn", "sinkhorn_groups")}
+    moved, cost = ([round(float(getattr(one, name).mean()), 3) for one in found.values()] for name in ("moved_N", "move_cost_N"))
+    assert moved == pytest.approx([0.175, 0.200, 0.326], abs=0.002)  # docs/decisions/0011-uniqueness-strategies.md has them
+    assert cost[1:] == pytest.approx([0.072, 0.308], abs=0.002)
+
+
+def test_sinkhorn_in_one_plan_lets_prefixes_push_each_other():
+    model, x, hashes = catalogue(1, 40, widths=(4, 60))
+    together, prefix = assigned("sinkhorn", model, x, hashes), model.encode(x)[:, 0]
+    alone = [assigned("sinkhorn", model, x[prefix == code], hashes[prefix == code]).codes_NL for code in np.unique(prefix)]
+    assert not np.array_equal(np.concatenate(alone), together.codes_NL[np.argsort(prefix, kind="stable")])
+
+
 def test_sinkhorn_moves_nobody_where_nothing_collides():
     model, _, hashes = catalogue(1, 12)
     every = np.array(list(itertools.product(range(3), range(4))))

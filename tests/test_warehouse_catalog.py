@@ -27,7 +27,7 @@ VIEWS = {
     "semantic_ids": 15, "items": 15, "items_with_sids": 15, "interactions": 15, "rejected_rows": 0, "sid_quality": 1,
     "codebooks": 12,
     "user_sequences": 1, "sid_trie": 20, "item_embeddings": 0, "model_metrics": 1, "recommendations": 1, "releases": 3,
-    "sid_changes": 12, "quality_history": 3,
+    "sid_changes": 12, "sid_features": 15, "quality_history": 3,
 }  # fmt: skip
 
 
@@ -100,6 +100,15 @@ def test_the_first_generation_has_no_changes_and_a_rollback_leads_back(tmp_path)
         warehouse, "SELECT old_release, old_generation, new_release, new_generation, count(*) FROM sid_changes GROUP BY ALL"
     )
     assert rows == [("r000003", "g2", "r000004", "g1", 12)]
+
+
+def test_features_are_what_the_codes_begin_with_and_stay_with_an_item_within_its_generation(warehouse):
+    rows = _rows(warehouse, "SELECT f.prefixes, s.codes FROM sid_features f JOIN semantic_ids s USING (item_id, generation)")
+    begun = [["_".join(map(str, codes[:depth])) for depth in range(1, len(codes) + 1)] for _, codes in rows]
+    assert [prefixes for prefixes, _ in rows] == begun
+    before = "SELECT item_id, array_to_string(codes, '_') AS whole FROM semantic_ids_at('r000002')"
+    same = f"SELECT count(*) FROM ({before}) JOIN sid_features USING (item_id) WHERE prefixes[-1] = whole"
+    assert _rows(warehouse, same) == [(12,)]
 
 
 def test_quality_history_has_every_release(warehouse):

@@ -60,7 +60,7 @@ def test_what_every_tokenizer_stores_holds_and_codes_that_changed_places_do_not(
     assert len(_wrong_rows(model, x_ND, table[turned])) > NUM / 2
 
 
-@pytest.mark.parametrize("uniqueness", ["append", "sinkhorn", "optimal"])
+@pytest.mark.parametrize("uniqueness", ["append", "sinkhorn", "sinkhorn_groups", "optimal"])
 def test_what_every_way_to_be_unique_stores_holds(uniqueness):
     model = fitted("residual_kmeans")
     model = AppendDigit.around(model, 32) if uniqueness == "append" else model

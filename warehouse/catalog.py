@@ -54,6 +54,7 @@ _ABOUT = {
     "file_digests": "SHA-256 of every file that releases name, for finding damage",
     "pins": "names in force and the releases they point at",
     "vacuumed": "releases whose files are gone; the views of history leave them out",
+    "sid_features": "what each SID begins with, at every depth, coarse to fine: categorical features of ranking models",
     "items_with_sids": "items joined with their SIDs",
     "quality_history": "the quality metrics of every release",
     "sid_changes": "old and new SID of items that the current generation gave another than the last release of the former one",
@@ -151,6 +152,7 @@ def statements(warehouse: Warehouse) -> list[str]:
         "vacuumed": _head(warehouse, "vacuumed"),
         **{table: _released(warehouse, table, releases[-1]) for table in _RELEASED},
         "items_with_sids": "SELECT i.*, s.* EXCLUDE (item_id) FROM items i JOIN semantic_ids s USING (item_id)",
+        "sid_features": _SID_FEATURES,
         **_trained_views(warehouse),
         "quality_history": _QUALITY_HISTORY.format(quality=_over_releases(warehouse, "sid_quality", releases)),
         "sid_changes": _sid_changes(warehouse, releases),
@@ -174,6 +176,11 @@ _MACROS = [
     f'CREATE OR REPLACE MACRO sid_of(item) AS (SELECT "mapped sid" FROM {_MAPPING} WHERE "mapped item" = item)',
     f'CREATE OR REPLACE MACRO item_of(semantic_id) AS (SELECT "mapped item" FROM {_MAPPING} WHERE "mapped sid" = semantic_id)',
 ]
+
+_SID_FEATURES = (
+    "SELECT item_id, generation, [array_to_string(codes[1:level], '_') FOR level IN range(1, len(codes) + 1)] AS prefixes "
+    "FROM semantic_ids"
+)
 
 _QUALITY_HISTORY = (
     "SELECT r.release_id, r.created_at, q.metric, q.level, q.value, q.verdict FROM ({quality}) q "

@@ -1,9 +1,10 @@
 """How colliding codes become unique, by name: every strategy serves every tokenizer.
 
 ``reassign`` moves all but the nearest item of a code to the nearest free code of the last level, then wherever there is room
-(`collisions`). ``append`` gives them a digit: the same rule on a tokenizer with one more level (`append_digit`). ``sinkhorn``
-spreads a prefix's items over its last level by entropic transport first (`sinkhorn`), ``optimal`` by a minimum-cost assignment
-(`optimal`); what both leave over is reassigned. ``none`` leaves raw codes as they are, for measuring what the others cost.
+(`collisions`). ``append`` gives them a digit: the same rule on a tokenizer with one more level (`append_digit`).
+``sinkhorn_groups`` spreads the items of each SID over the last level by entropic transport first, as LC-Rec and LETTER do,
+``sinkhorn`` all that collide together (`sinkhorn`), ``optimal`` a prefix's items by a minimum-cost assignment (`optimal`); what
+these leave over is reassigned. ``none`` leaves raw codes as they are, for measuring what the others cost.
 
 All but ``none`` keep the laws: every item gets a SID that no other has, whatever the order of rows, and none that is taken moves.
 Shape suffixes as in `collisions`.
@@ -20,11 +21,12 @@ from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.tokenizers.uniqueness.append_digit import AppendDigit
 from sidlake.tokenizers.uniqueness.optimal import optimal_codes
 from sidlake.tokenizers.uniqueness.reassign import Assignment, VectorsOf, assign_unique
-from sidlake.tokenizers.uniqueness.sinkhorn import sinkhorn_codes
+from sidlake.tokenizers.uniqueness.sinkhorn import sinkhorn_codes, sinkhorn_groups
 
 __all__ = ["STRATEGIES", "make_unique"]
 
-STRATEGIES = ("reassign", "append", "sinkhorn", "optimal", "none")
+STRATEGIES = ("reassign", "append", "sinkhorn", "sinkhorn_groups", "optimal", "none")
+_PROPOSALS = {"sinkhorn": sinkhorn_codes, "sinkhorn_groups": sinkhorn_groups, "optimal": optimal_codes}
 
 
 def make_unique(
@@ -54,9 +56,8 @@ def make_unique(
         msg = f"append needs a tokenizer with a digit, got {tokenizer.kind}: make it with AppendDigit.around(tokenizer, digits)"
         raise ValueError(msg)
     space = _space(tokenizer)
-    if strategy in ("sinkhorn", "optimal"):
-        propose = sinkhorn_codes if strategy == "sinkhorn" else optimal_codes
-        return propose(raw_codes_NL, residual_norms_N, item_hashes_N, space, latents_of, occupied_codes_ML)
+    if strategy in _PROPOSALS:
+        return _PROPOSALS[strategy](raw_codes_NL, residual_norms_N, item_hashes_N, space, latents_of, occupied_codes_ML)
     return assign_unique(
         raw_codes_NL,
         residual_norms_N,
