@@ -77,11 +77,11 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60.0 * arguments.minutes
-    names = [name for name in arguments.data if name != "beauty" or _has_beauty()]
+    names = [name for name in arguments.data if name != "beauty" or has_beauty()]
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
         share = (deadline - time.monotonic()) / (len(names) - number)
-        rows += list(_rows(_catalogue(name, arguments.warehouse), arguments, time.monotonic() + share))
+        rows += list(_rows(catalogue_of(name, arguments.warehouse), arguments, time.monotonic() + share))
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -89,7 +89,7 @@ def main() -> int:
     return 0
 
 
-def _has_beauty() -> bool:
+def has_beauty() -> bool:
     place = next((place for place in BEAUTY_DATA if (place / "sequences.parquet").exists()), None)
     if place is None:
         say("beauty left out: its files are absent, and may not be redistributed; data/README.md says where to put them")
@@ -100,7 +100,7 @@ def _has_beauty() -> bool:
     return True
 
 
-def _catalogue(name: str, warehouse: Path) -> Catalogue:
+def catalogue_of(name: str, warehouse: Path) -> Catalogue:
     """Return the release of the recipe without its trainer, made where there is none yet."""
     store = Warehouse.create_or_open(comparison_folder(warehouse, f"recommend-{name}"))
     if not store.exists("releases"):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from sidlake.errors import NotFoundError
 from sidlake.generative.judging.judge import HEADLINES
@@ -81,7 +80,7 @@ def nearest_items(warehouse: Warehouse, item_id: str, *, k: int) -> list[dict[st
     if item_id not in ids:
         msg = f"no item {item_id!r} in release {release.release_id}"
         raise NotFoundError(msg, item_id=item_id)
-    x_ND = as_matrix(frame["vector"].to_arrow().cast(pa.list_(pa.float32())))
+    x_ND = as_matrix(frame["vector"].to_arrow())
     unit_ND = x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-30)
     me = ids.index(item_id)
     cosines = unit_ND @ unit_ND[me]

@@ -6,6 +6,8 @@ import pyarrow as pa
 import pytest
 
 from sidlake.errors import ContractError
+from sidlake.warehouse import embeddings
+from sidlake.warehouse.contracts import narrow
 from sidlake.warehouse.embeddings import as_lists, as_matrix, embedding_rows, matrix_for, missing_rows
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -20,7 +22,39 @@ def test_lists_and_matrices_round_trip_also_from_slices_and_chunks():
     lists = as_lists(X)
     assert np.array_equal(as_matrix(lists), X)
     assert np.array_equal(as_matrix(lists[1:]), X[1:])
-    assert np.array_equal(as_matrix(pa.chunked_array([lists[:1], lists[1:]])), X)
+    assert np.array_equal(as_matrix(pa.chunked_array([*lists[:1].chunks, *lists[1:].chunks])), X)
+
+
+def sparse(folder, shape, dtype):
+    """Return an array of zeros that takes no memory: a file of holes."""
+    return np.memmap(folder / "holes", dtype=dtype, mode="w+", shape=shape)
+
+
+def test_more_values_than_offsets_can_number_are_written_in_chunks(monkeypatch):
+    monkeypatch.setattr(embeddings, "_MAX_OFFSET", 5)
+    lists = as_lists(X)
+    assert [chunk.to_pylist() for chunk in lists.chunks] == [X[:2].tolist(), X[2:].tolist()]
+    assert np.array_equal(as_matrix(lists), X)
+    assert len(embedding_rows(ITEMS, "text", "e1", X)) == 3
+
+
+def test_strings_and_lists_beyond_32_bits_get_the_types_of_the_table_in_more_chunks(tmp_path):
+    data = sparse(tmp_path, (2**31 + 2**20,), np.uint8)
+    offsets = np.linspace(0, len(data), 2049).astype(np.int64)
+    strings = pa.Array.from_buffers(pa.large_string(), 2048, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    numbers = pa.LargeListArray.from_arrays(pa.array([0, 1, 2] + [3] * 2046), pa.array([1, 2, 3], pa.int64()))
+    schema = pa.schema([("text", pa.string()), ("codes", pa.list_(pa.int32()))])
+    found = narrow(pa.table({"codes": numbers, "text": strings}), schema)
+    assert found.schema == schema
+    assert [len(chunk) for chunk in found.column("text").chunks] == [1024, 1024]
+    assert found.column("codes")[:3].to_pylist() == [[1], [2], [3]]
+
+
+def test_one_row_that_is_too_large_for_a_table_is_refused(tmp_path):
+    data = sparse(tmp_path, (2**31 + 1,), np.uint8)
+    row = pa.Array.from_buffers(pa.large_string(), 1, [None, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data)])
+    with pytest.raises(pa.ArrowInvalid, match="too large"):
+        narrow(pa.table({"text": row}), pa.schema([("text", pa.string())]))
 
 
 def test_vectors_of_different_lengths_are_refused():

@@ -121,7 +121,7 @@ def _wrong_rows(model: Tokenizer, x_ND: npt.NDArray[np.float32], rows: pl.DataFr
     allowed_N = _OF_LENGTH * np.linalg.norm(z_NE, axis=1) + _OF_DISTANCE * np.abs(stored_N) + 1e-6
     wrong_N = np.zeros(len(rows), bool)
     for column, expected_N in (("codes", stored_N), ("raw_codes", stored_N - cost_N)):
-        codes_NL = as_codes(rows[column].to_arrow().cast(pa.list_(pa.int32())))
+        codes_NL = as_codes(rows[column].to_arrow())
         wrong_N |= np.abs(np.linalg.norm(z_NE - _latents_of(model, codes_NL), axis=1) - expected_N) > allowed_N
     return [int(row) for row in np.flatnonzero(wrong_N)]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sidlake.errors import ContractError
 
-__all__ = ["CONTRACTS", "PARTITIONED_BY", "conform", "schema_of", "semantic_ids_schema"]
+__all__ = ["CONTRACTS", "PARTITIONED_BY", "conform", "narrow", "schema_of", "semantic_ids_schema"]
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -264,6 +264,28 @@ def schema_of(table: str, *, num_levels: int | None = None) -> pa.Schema:
     return CONTRACTS[table]
 
 
+def narrow(data: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return `data` in the types of `schema`, in more chunks where a column is beyond what 32-bit offsets can hold in one.
+
+    Tables store strings and lists with 32-bit offsets; Polars gives 64-bit ones, of any number of bytes or values.
+    """
+    columns = [
+        pa.chunked_array([part for chunk in column.chunks for part in _parts(chunk, field.type)], field.type)
+        for column, field in zip((data.column(name) for name in schema.names), schema, strict=True)
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _parts(array: pa.Array, kind: pa.DataType) -> list[pa.Array]:
+    try:
+        return [array.cast(kind)]
+    except pa.ArrowInvalid as error:
+        if "too large" not in str(error) or len(array) < 2:
+            raise
+    half = len(array) // 2  # a slice keeps its offsets from the whole's begin: copied, they start at zero
+    return [part for piece in (array[:half], array[half:]) for part in _parts(pa.concat_arrays([piece]), kind)]
+
+
 def conform(data: pa.Table, table: str, *, num_levels: int | None = None) -> pa.Table:
     """Return `data` with exactly the contract's columns, order and types, or raise `ContractError` naming the first difference."""
     schema = schema_of(table, num_levels=num_levels)
@@ -273,7 +295,7 @@ def conform(data: pa.Table, table: str, *, num_levels: int | None = None) -> pa.
         msg = f"table {table}: missing columns {missing}, unknown columns {extra}; the contract has {schema.names}"
         raise ContractError(msg, table=table, missing=missing, extra=extra)
     try:
-        result = data.select(schema.names).cast(schema)
+        result = narrow(data.select(schema.names), schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         msg = f"table {table}: {error}; the contract is {schema.to_string(show_field_metadata=False)}"
         raise ContractError(msg, table=table) from error

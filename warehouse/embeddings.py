@@ -9,13 +9,16 @@ Memory: 4 * D bytes per item for each matrix.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sidlake.errors import ContractError
+from sidlake.warehouse.contracts import narrow
 
 __all__ = [
     "BY_ITEM",
@@ -29,47 +32,65 @@ __all__ = [
     "present_modalities",
 ]
 
+_MAX_OFFSET = 2**31 - 1
+"""Values that a list array with 32-bit offsets can number: 5.6 million vectors of 384 dimensions have more."""
+
 
 def as_matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
-    """Return a list<float32> column as a float32 matrix (N, D); `ContractError` where the lengths differ.
+    """Return a column of float lists as a float32 matrix (N, D); `ContractError` where the lengths differ.
 
     >>> as_matrix(pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32()))).tolist()
     [[1.0, 2.0], [3.0, 4.0]]
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if len(array) == 0:
-        return np.empty((0, 0), np.float32)
-    lengths = np.diff(array.offsets.to_numpy())
-    if lengths.min() != lengths.max():
-        msg = f"vectors of {lengths.min()} to {lengths.max()} dimensions in one column; all must have the same"
-        raise ContractError(msg)
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat, dtype=np.float32).reshape(len(array), -1)
+    return _stacked(column, np.dtype(np.float32))
 
 
-def as_lists(x_ND: npt.NDArray[np.float32]) -> pa.ListArray:
-    """Return a matrix as a list<float32> array, without copying its values."""
-    offsets = np.arange(len(x_ND) + 1, dtype=np.int32) * np.int32(x_ND.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(x_ND).ravel(), pa.float32()))
+def as_lists(x_ND: npt.NDArray[np.float32]) -> pa.ChunkedArray:
+    """Return a matrix as list<float32>, without copying its values; in chunks that 32-bit offsets can number."""
+    return _lists(x_ND, pa.float32())
 
 
 def as_codes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int32]:
-    """Return a list<int32> column of codes, all of one length, as an int32 matrix (N, L); (0, 0) without rows."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if len(array) == 0:
-        return np.empty((0, 0), np.int32)
-    flat: npt.NDArray[np.int32] = array.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
-    return flat.reshape(len(array), -1)
+    """Return a column of lists of codes, all of one length, as an int32 matrix (N, L); (0, 0) without rows."""
+    return _stacked(column, np.dtype(np.int32))
 
 
-def as_code_lists(codes_NL: npt.NDArray[np.int32]) -> pa.ListArray:
-    """Return a matrix of codes as a list<int32> array.
+def as_code_lists(codes_NL: npt.NDArray[np.int32]) -> pa.ChunkedArray:
+    """Return a matrix of codes as list<int32>, likewise.
 
     >>> as_code_lists(np.array([[1, 2], [3, 4]], np.int32)).to_pylist()
     [[1, 2], [3, 4]]
     """
-    offsets = np.arange(len(codes_NL) + 1, dtype=np.int32) * np.int32(codes_NL.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(codes_NL).ravel(), pa.int32()))
+    return _lists(codes_NL, pa.int32())
+
+
+def _lists(values_ND: npt.NDArray[Any], kind: pa.DataType) -> pa.ChunkedArray:
+    num_rows, width = values_ND.shape
+    step = max(1, _MAX_OFFSET // max(width, 1))
+    parts = [values_ND[start : start + step] for start in range(0, max(num_rows, 1), step)]
+    arrays = [
+        pa.ListArray.from_arrays(
+            pa.array(np.arange(len(part) + 1, dtype=np.int32) * np.int32(width)), pa.array(np.ascontiguousarray(part).ravel(), kind)
+        )
+        for part in parts
+    ]
+    return pa.chunked_array(arrays)
+
+
+def _stacked(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    chunks = [chunk for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(chunk)]
+    if not chunks:
+        return np.empty((0, 0), dtype)
+    lengths = {int(length) for chunk in chunks for length in pc.unique(pc.list_value_length(chunk)).to_pylist()}
+    if len(lengths) > 1:
+        msg = f"vectors of {min(lengths)} to {max(lengths)} dimensions in one column; all must have the same"
+        raise ContractError(msg)
+    stacked = np.empty((sum(map(len, chunks)), lengths.pop()), dtype)
+    start = 0
+    for chunk in chunks:
+        stacked[start : start + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+        start += len(chunk)
+    return stacked
 
 
 def embedding_rows(items: pa.Table, modality: str, encoder_id: str, x_ND: npt.NDArray[np.float32]) -> pa.Table:
@@ -95,7 +116,7 @@ def missing_rows(items: pa.Table, embeddings: pl.LazyFrame | None, modality: str
     missing = wanted.lazy().join(
         have.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="anti", maintain_order="left"
     )
-    return missing.collect().to_arrow().cast(items.schema)
+    return narrow(missing.collect().to_arrow(), items.schema)
 
 
 def matrix_for(
@@ -113,7 +134,7 @@ def matrix_for(
         .join(rows.select(*by, "vector"), on=list(by), how="inner", maintain_order="left")
         .select("__row", "vector").collect()
     )  # fmt: skip
-    vectors_MD = as_matrix(found["vector"].to_arrow().cast(pa.list_(pa.float32())))
+    vectors_MD = as_matrix(found["vector"].to_arrow())
     x_ND = np.zeros((len(items), vectors_MD.shape[1]), np.float32)
     present_N = np.zeros(len(items), bool)
     where = found["__row"].to_numpy()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from sidlake.errors import ContractError
-from sidlake.warehouse.contracts import conform, schema_of
+from sidlake.warehouse.contracts import conform, narrow, schema_of
 
 __all__ = ["count_levels", "refuse_duplicates", "schema_of_delta", "select", "storable", "stored_schema"]
 
@@ -42,7 +42,7 @@ def schema_of_delta(table: str, delta: DeltaTable) -> pa.Schema:
 def storable(table: str, data: pa.Table, num_levels: int | None) -> pa.Table:
     """Return `data` in the types in which `table` stores it; `ContractError` where it does not fit."""
     levels = num_levels if num_levels is not None else count_levels(data.column_names)
-    return conform(data, table, num_levels=levels).cast(stored_schema(table, levels))
+    return narrow(conform(data, table, num_levels=levels), stored_schema(table, levels))
 
 
 def select(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:

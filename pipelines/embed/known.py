@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sidlake.errors import EncoderError
 from sidlake.pipelines.run import RunContext
-from sidlake.warehouse.contracts import CONTRACTS
+from sidlake.warehouse.contracts import CONTRACTS, narrow
 from sidlake.warehouse.embeddings import BY_ITEM, missing_rows
 
 __all__ = ["add_files", "add_vectors", "in_force", "keep_in_force", "same_as_generation", "taken_over", "wanting"]
@@ -42,7 +42,7 @@ def wanting(ctx: RunContext, items: pa.Table, modality: str, encoder_id: str) ->
     rows = known.unique(_OF_CONTENT, maintain_order=True).collect()
     if rows.is_empty():
         return missing
-    add_vectors(ctx, rows.to_arrow().cast(CONTRACTS[_TABLE]))
+    add_vectors(ctx, narrow(rows.to_arrow(), CONTRACTS[_TABLE]))
     return missing_rows(missing, in_force(ctx), modality, encoder_id)
 
 
@@ -55,7 +55,7 @@ def taken_over(ctx: RunContext, encoder_id: str) -> int:
         return known
     before = ctx.warehouse.scan(_TABLE, version=head).filter(of_encoder).unique("item_id", maintain_order=True).collect()
     if len(before):
-        add_vectors(ctx, before.to_arrow().cast(CONTRACTS[_TABLE]))
+        add_vectors(ctx, narrow(before.to_arrow(), CONTRACTS[_TABLE]))
     return len(before)
 
 
@@ -94,7 +94,7 @@ def keep_in_force(ctx: RunContext) -> int:
     kept = pl.concat([of_items, of_encoders.filter(by_item)])
     num, num_kept = (frame.select(pl.len()).collect().item() for frame in (rows, kept))
     if num > num_kept:
-        ctx.write(_TABLE, kept.collect().to_arrow().cast(CONTRACTS[_TABLE]))
+        ctx.write(_TABLE, narrow(kept.collect().to_arrow(), CONTRACTS[_TABLE]))
     return int(num - num_kept)
 
 

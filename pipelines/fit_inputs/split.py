@@ -121,16 +121,16 @@ def user_sequences(events: pl.DataFrame, split: SplitConfig, semantic_ids: pa.Ta
         _histories(frame.filter(pl.col("from_end") >= 1), "test", split.max_history).join(_target(frame, 0), on="user_id"),
     ]
     rows = pl.concat(users, how="diagonal").sort("user_id", "split")
-    lists = rows["item_ids"].to_arrow().cast(pa.list_(pa.string()))
+    lists = rows["item_ids"].to_arrow()  # 64-bit offsets: two thousand million codes are no more than a large shop's
     codes = _codes_of(lists.flatten(), semantic_ids)
     num_levels = codes.shape[1]
-    offsets = pa.array(lists.offsets.to_numpy().astype(np.int64) * num_levels, pa.int32())
+    offsets = pa.array(lists.offsets.to_numpy().astype(np.int64) * num_levels)
     return pa.table(
         {
             "user_id": rows["user_id"].to_arrow(),
             "split": rows["split"].to_arrow(),
             "item_ids": lists,
-            "codes": pa.ListArray.from_arrays(offsets, pa.array(codes.ravel(), pa.int32())),
+            "codes": pa.LargeListArray.from_arrays(offsets, pa.array(codes.ravel(), pa.int32())),
             "target": rows["target"].to_arrow(),
         }
     )
