@@ -1,8 +1,9 @@
 """The step that checks quality: every metric of `quality.measure`, judged by the recipe's gates, into `sid_quality`.
 
 Beside those metrics it measures what takes the warehouse to know: whether sessions ask for events that the generation learned from
-(`leaks`), and whether new items were embedded as the published ones were (`foreigners`). Relative gates compare with the release
-that the run started from. A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
+(`leaks`), whether new items were embedded as the published ones were (`foreigners`), what the release changes at once (`jumps`),
+and whether the text model tells texts apart (`readable_texts`). Relative gates compare with the release that the run started from.
+A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, t
 from sidlake.pipelines.fuse import load_fusion
 from sidlake.pipelines.generation import fused_vectors, load_generation
 from sidlake.pipelines.measuring.foreigners import foreign_items
+from sidlake.pipelines.measuring.jumps import jump_metrics
 from sidlake.pipelines.measuring.leaks import leaked, learned_events
 from sidlake.pipelines.measuring.offenders import Offenders, with_examples
+from sidlake.pipelines.measuring.readable_texts import text_metrics
 from sidlake.pipelines.measuring.staleness import staleness_metrics
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.quality.gates import MANDATORY, Earlier, Metric, Verdict, judge, to_table
+from sidlake.quality.gates import Earlier, Metric, Verdict, gates_in_force, judge, to_table
 from sidlake.quality.measure import Former, crowding, measure
 from sidlake.quality.metrics.sessions import Sessions
 from sidlake.tokenizers.generations.relabelled import own_codes
@@ -42,7 +45,7 @@ _COLUMNS = ["item_id", "codes", "raw_codes", "move_cost", "residual_norm"]
 def check_quality(ctx: RunContext) -> StepReport:
     """Write metrics and verdicts to `sid_quality`; a verdict ``refuse`` is for the release step to act on."""
     metrics, offenders = _measure(ctx)
-    verdicts = with_examples(judge(metrics, (*MANDATORY, *ctx.recipe.gates), earlier=_earlier(ctx)), offenders)
+    verdicts = with_examples(judge(metrics, gates_in_force(ctx.recipe.gates), earlier=_earlier(ctx)), offenders)
     rows = conform(to_table(verdicts), "sid_quality")
     ctx.write("sid_quality", rows)
     ctx.state.metrics = {v.metric: v.value for v in verdicts if v.level is None and v.value is not None and isfinite(v.value)}
@@ -91,6 +94,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
     foreign_N, share = foreign_items(ctx, items)
     found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
     metrics += staleness_metrics(ctx, model, items, x_ND, sids)
+    metrics += [*jump_metrics(ctx, items), *text_metrics(ctx)]
     metrics += [*crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
     metrics.append(Metric(metric="leaked_session_share", value=_leaked_share(sessions, found)))
     offenders = Offenders(

@@ -30,7 +30,7 @@ from sidlake.pipelines.report import write_quality_report
 from sidlake.pipelines.run import Job, RunContext, Step, StepReport, digest, run_step
 from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.train import train_recommender
-from sidlake.quality.gates import MANDATORY
+from sidlake.quality.gates import gates_in_force
 from sidlake.tokenizers.registry import tokenizer_class
 
 __all__ = ["JOBS", "STEPS", "describe", "refuse_stale", "run_job", "steps_of"]
@@ -171,10 +171,10 @@ _ALL = (
     Step(
         name="check",
         run=check_quality,
-        reads=("items", "interactions", "fused_embeddings", "codebooks", "semantic_ids"),
+        reads=("items", "interactions", "rejected_rows", "fused_embeddings", "codebooks", "semantic_ids"),
         writes=("sid_quality",),
         reads_if={"interactions": _has_events},
-        settings=lambda ctx: [MANDATORY, ctx.recipe.gates, ctx.recipe.split],
+        settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split],
         group="quality",
         kinds=frozenset({"numpy", "deltalake"}),
     ),

@@ -24,6 +24,7 @@ from sidlake.errors import GateFailed
 
 __all__ = [
     "COLLAPSE",
+    "GUARDS",
     "MANDATORY",
     "REMEDIES",
     "Earlier",
@@ -32,6 +33,7 @@ __all__ = [
     "Outcome",
     "Severity",
     "Verdict",
+    "gates_in_force",
     "judge",
     "remedy_for",
     "require_pass",
@@ -70,6 +72,14 @@ REMEDIES: dict[str, str] = {
     "it too, the embeddings do not predict what comes next, else the codes are too few or too narrow",
     "ehr_unmoved": "compare with ehr_quantized: a gap between them is the cost of undoing the fusion",
     "leaked_session_share": "the generation learned from these events: run retrain, so that sessions ask for what it never saw",
+    "gone_item_share": "see which: sidlake diff. One date far in the future makes all items quiet (retirement.after_days), a "
+    "list without one of its files lacks that file's items (retirement.missing)",
+    "changed_item_share": "see what changed: sidlake diff. A source column that changed its meaning changes every item",
+    "lost_event_share": "see whether a file is missing, or items left and their events with them: sidlake status",
+    "rejected_share_rise": "see which rule refuses them: sidlake rejected",
+    "without_vector_share_rise": "see whether the column that the modality reads is still filled, and pictures can still be read",
+    "confused_text_share": "the model cannot read these texts, or reads their beginning only: name one for the language "
+    "(docs/reading-quality.md)",
     "foreign_item_share": "new vectors lie near no published one: is the encoder still the same? New kinds of items need retrain",
 }
 
@@ -137,11 +147,36 @@ MANDATORY: tuple[Gate, ...] = (
 )
 """Gates of every recipe: what is never right, whatever the catalogue."""
 
+_JUMP = 0.1
+GUARDS: tuple[Gate, ...] = (
+    Gate(metric="gone_item_share", maximum=_JUMP, severity="warn", optional=True),
+    Gate(metric="changed_item_share", maximum=0.5, severity="warn", optional=True),
+    Gate(metric="lost_event_share", maximum=_JUMP, severity="warn", optional=True),
+    Gate(metric="rejected_share_rise", maximum=0.05, severity="warn", optional=True),
+    Gate(metric="without_vector_share_rise", maximum=_JUMP, severity="warn", optional=True),
+    Gate(metric="code_churn_relabelled", level=0, maximum=0.5, severity="warn", optional=True),
+    Gate(metric="confused_text_share", maximum=_JUMP, severity="warn", optional=True),
+)
+"""Warnings of every recipe that says nothing of their metrics: what changes much at once, and what a model could not tell apart.
+
+They warn and do not refuse: a catalogue may lose half of its items because somebody meant it.
+"""
+
 _OF_COLLAPSE = ("level_largest_share", "raw_largest_group_share", "raw_collision_rate")
 COLLAPSE: tuple[Gate, ...] = tuple(
     Gate(metric=gate.metric, level=gate.level, maximum=gate.maximum) for gate in MANDATORY if gate.metric in _OF_COLLAPSE
 )
 """What refuses SIDs from elsewhere: of our own, whose vectors one can look at, it is a warning."""
+
+
+def gates_in_force(gates: Sequence[Gate]) -> tuple[Gate, ...]:
+    """Return the gates of a recipe with those of every recipe: the mandatory ones, and guards of metrics that it says nothing of.
+
+    >>> gates_in_force([Gate(metric="gone_item_share", maximum=0.3)]).count(GUARDS[0])
+    0
+    """
+    own = {gate.metric for gate in gates}
+    return (*MANDATORY, *(guard for guard in GUARDS if guard.metric not in own), *gates)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,7 +277,9 @@ def _limits(gate: Gate, metric: Metric, now: Earlier, earlier: Earlier) -> list[
 
 def _unmeasured(gate: Gate, level: int | None, value: float | None) -> Verdict:
     threshold = gate.minimum if gate.minimum is not None else gate.maximum
-    absent: Outcome = "info" if gate in MANDATORY else "warn"  # what a recipe asks for and nothing measures is a finding
+    absent: Outcome = (
+        "info" if gate in MANDATORY or gate in GUARDS else "warn"
+    )  # what a recipe asks for and nothing measures is a finding
     outcome: Outcome = absent if gate.optional and value is None else "refuse"
     reason = "not measured" if value is None else "not a number: the metric is undefined for these items"
     return Verdict(metric=gate.metric, level=level, value=value, threshold=threshold, verdict=outcome, reason=reason)

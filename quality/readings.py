@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from sidlake.quality.jump_readings import JUMPS
+
 __all__ = ["GROUPS", "READINGS", "Reading", "Unit", "reading_of"]
 
 Unit = Literal["share", "index", "items", "codes", "levels", "sessions", "nats", "distance", ""]
@@ -361,7 +363,7 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
 
 READINGS: dict[str, Reading] = {
     metric: Reading(title=title, unit=unit, group=group, sentence=sentence)
-    for group, rows in _ROWS.items()
+    for group, rows in [*_ROWS.items(), ("stability", JUMPS)]
     for metric, title, unit, sentence in rows
 }
 """Every metric that stands for itself, in the order of a page."""

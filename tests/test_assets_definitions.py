@@ -33,7 +33,7 @@ GRAPH = {
     "retired_sids": ("semantic_ids", ["codebooks", "fused_embeddings", "items"]),
     "user_sequences": ("features", ["interactions", "semantic_ids"]),
     "sid_trie": ("features", ["semantic_ids"]),
-    "sid_quality": ("quality", ["codebooks", "fused_embeddings", "interactions", "items", "semantic_ids"]),
+    "sid_quality": ("quality", ["codebooks", "fused_embeddings", "interactions", "items", "rejected_rows", "semantic_ids"]),
     "release": (
         "release",
         [
