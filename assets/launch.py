@@ -20,6 +20,7 @@ from rich.console import Console
 from sidlake.assets.definitions import defs
 from sidlake.assets.resources import OVERRIDE_TAG, SidlakeResource
 from sidlake.assets.settings import dagster_home, settings_from
+from sidlake.cli.output import print_error
 from sidlake.cli.tour import print_tour
 from sidlake.errors import NotFoundError, RecipeError, SidlakeError
 from sidlake.pipelines.recipe import load_recipe
@@ -103,7 +104,7 @@ def main(
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    typer.echo(f"sidlake: {message}", err=True)
+    print_error(f"sidlake: {message}")
     sys.exit(code)
 
 

@@ -29,6 +29,7 @@ from sidlake.cli.output import (
     RecipeOption,
     WarehouseOption,
     open_warehouse,
+    print_error,
     print_json,
     print_line,
     print_rows,
@@ -385,7 +386,7 @@ def _engine(name: str, runner: str, workers: int) -> Engine:
 
 
 def _fail(error: SidlakeError, code: int) -> None:
-    typer.echo(f"sidlake: {type(error).__name__}: {error}", err=True)
+    print_error(f"sidlake: {type(error).__name__}: {error}")
     if isinstance(error, GateFailed):
         print_advice(error)
     sys.exit(code)

@@ -11,6 +11,7 @@ from sidlake.cli.output import (
     JsonOption,
     WarehouseOption,
     open_warehouse,
+    print_error,
     print_json,
     print_line,
     print_rows,
@@ -63,8 +64,8 @@ def print_advice(error: GateFailed) -> None:
     rows: Any = error.details.get("failing", [])
     for row in rows:
         level = "" if row.get("level") is None else f" of level {row['level']}"
-        typer.echo(f"  {row['metric']}{level}: {row.get('reason') or 'refused'}; try: {remedy_for(row['metric'])}", err=True)
+        print_error(f"  {row['metric']}{level}: {row.get('reason') or 'refused'}; try: {remedy_for(row['metric'])}")
         for example in row.get("examples") or []:
-            typer.echo(f"    {example}", err=True)
+            print_error(f"    {example}")
     if rows:
-        typer.echo('  to publish all the same, with the reason on record: sidlake run JOB --override "REASON"', err=True)
+        print_error('  to publish all the same, with the reason on record: sidlake run JOB --override "REASON"')

@@ -1,6 +1,7 @@
 """What the commands share: the options every command has, how a warehouse is opened, and how results are printed.
 
-Tables are for people and cut long values; ``--json`` prints all of them. Heavy imports happen inside the functions.
+Tables are for people and cut long values; ``--json`` prints all of them. Whatever is printed goes through here, and a terminal's
+escapes in titles are shown, not obeyed (`reports.text.visible`). Heavy imports happen inside the functions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sidlake.reports.text import visible
 from sidlake.warehouse.places.location import default_warehouse
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = [
     "RecipeOption",
     "WarehouseOption",
     "open_warehouse",
+    "print_error",
     "print_json",
     "print_line",
     "print_rows",
@@ -56,13 +59,19 @@ def open_warehouse(path: Path) -> Warehouse:
 
 def usage(message: str) -> NoReturn:
     """Say on stderr what is wrong with the command and exit with code 2."""
-    typer.echo(f"sidlake: {message}", err=True)
+    print_error(f"sidlake: {message}")
     raise typer.Exit(2)
 
 
+def print_error(message: str) -> None:
+    """Print a message on stderr."""
+    typer.echo(visible(message), err=True)
+
+
 def print_json(value: object) -> None:
-    """Print one JSON value; what JSON lacks is spelled as text."""
-    typer.echo(json.dumps(value, indent=1, default=_plain, ensure_ascii=False))
+    """Print one JSON value; what JSON lacks is spelled as text, and what a terminal would obey as JSON's own escapes."""
+    text = json.dumps(value, indent=1, default=_plain, ensure_ascii=False)
+    typer.echo("".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text))
 
 
 def _plain(value: object) -> str:
@@ -71,16 +80,18 @@ def _plain(value: object) -> str:
 
 def print_line(text: str) -> None:
     """Print a line as it is: no markup, no colours."""
-    _out.print(text, highlight=False, markup=False)
+    _out.print(visible(text), highlight=False, markup=False)
 
 
 def print_rows(title: str | None, columns: list[str], rows: list[dict[str, Any]]) -> None:
     """Print a table of `columns`, nothing where a titled one has no rows."""
     if title and not rows:
         return
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(
+        title=visible(title) if title else None, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0)
+    )
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+        table.add_column(escape(visible(column)), no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(*(escape(_cell(row[column])) for column in columns))
     # as wide as its cells: a terminal wraps or scrolls, a pipe gets whole lines
@@ -90,5 +101,5 @@ def print_rows(title: str | None, columns: list[str], rows: list[dict[str, Any]]
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    text = f"{value:.4g}" if isinstance(value, float) else visible(_plain(value)).replace("\n", " ")
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"

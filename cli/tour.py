@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sidlake.reports.summary import item_card, recommended, status_of
+from sidlake.reports.text import visible
 from sidlake.warehouse.releases import get
 from sidlake.warehouse.tables import Warehouse
 
@@ -22,7 +23,7 @@ def print_tour(warehouse: Warehouse, console: Console) -> None:
     state = status_of(warehouse)
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
 
     say(f"\nRelease {state['release']}, generation {state['generation']}: quality {state['verdict']}")
     say("\nTables      " + ", ".join(f"{t['table']} {t['rows']:,}" for t in state["tables"]))

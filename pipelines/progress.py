@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from sidlake.reports.text import visible
+
 __all__ = ["Progress"]
 
 _LOG_EVERY_SECONDS = 10.0
@@ -34,7 +36,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Print one line, or log it."""
         if self._console is not None:
-            self._console.print(line, highlight=False)
+            self._console.print(visible(line), highlight=False, markup=False)
         else:
             self._log(line)
 

@@ -1,17 +1,20 @@
 """Numbers and texts as the quality report writes them: numbers with their unit, and texts of strangers that can do no harm.
 
-Whatever comes from a catalogue, a recipe or a gate goes through `text`. Not done here: sentences about metrics (`readings`).
+Whatever comes from a catalogue, a recipe or a gate goes through `text` on a page, and through `visible` on a terminal. Not done
+here: sentences about metrics (`readings`).
 """
 
 from __future__ import annotations
 
 from html import escape
+from unicodedata import category
 
 from sidlake.quality.readings import Unit
 
-__all__ = ["count", "number", "text"]
+__all__ = ["count", "number", "text", "visible"]
 
 _MAX_CHARACTERS = 80
+_HARMLESS = "\n\u200c\u200d"  # line feed, zero-width non-joiner and joiner
 _SMALL = 5e-5
 _PLAIN_UNITS = ("", "share", "index", "distance")
 
@@ -24,6 +27,21 @@ def text(value: str, *, limit: int = _MAX_CHARACTERS) -> str:
     """
     printable = "".join(character if character.isprintable() else " " for character in value[: limit + 1])
     return escape(printable if len(printable) <= limit else printable[: limit - 1] + "…")
+
+
+def visible(value: str) -> str:
+    r"""Return `value` with what a terminal would obey written out: escapes, other control characters, reversals of direction.
+
+    Line feeds stay, tabs and rare blanks become blanks, and the joiners that emoji and Indic scripts are written with stay too.
+
+    >>> visible("red\x1b[2Jmug\u202e")
+    'red\\x1b[2Jmug\\u202e'
+    """
+    return "".join(sign if sign.isprintable() or sign in _HARMLESS else _written_out(sign) for sign in value)
+
+
+def _written_out(sign: str) -> str:
+    return " " if sign == "\t" or category(sign) == "Zs" else sign.encode("unicode_escape").decode()
 
 
 def number(value: float | None, unit: Unit = "") -> str:
