@@ -130,6 +130,7 @@ def rollback(
     Example: sidlake rollback r000003 --reason "r000004 lost the new pictures"
     """
     from sidlake.warehouse.catalog import write_catalog
+    from sidlake.warehouse.outlets.lookup_file import refresh_lookup
     from sidlake.warehouse.releases import current, get
     from sidlake.warehouse.releases import rollback as roll_back
 
@@ -141,6 +142,9 @@ def rollback(
         usage(f"{target.release_id} is the current release, there is nothing to roll back; list others with: sidlake releases")
     made = roll_back(lake, target.release_id, reason.strip())
     write_catalog(lake)
+    missing = refresh_lookup(lake)
+    if missing:
+        typer.echo(missing, err=True)
     if as_json:
         print_json(asdict(made))
         return

@@ -1,4 +1,4 @@
-"""The step that publishes: one release row over everything the run has in force, then the analysts' catalogue.
+"""The step that publishes: one release row over everything the run has in force, then the analysts' catalogue and the lookup file.
 
 The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. An override lets
 refusing gates pass, and is part of the release; no override lets a law pass. A run that changed nothing publishes nothing either.
@@ -15,6 +15,7 @@ from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import is_current, write_catalog
 from sidlake.warehouse.codes import verify_stored_codes
 from sidlake.warehouse.identity import user_at_host
+from sidlake.warehouse.outlets.lookup_file import refresh_lookup
 from sidlake.warehouse.releases import ReleaseDraft, current, publish
 
 __all__ = ["release"]
@@ -31,6 +32,7 @@ def release(ctx: RunContext) -> StepReport:
     if latest is not None and ctx.tables == latest.tables:
         if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
             write_catalog(ctx.warehouse)
+        _refresh_lookup(ctx)
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     state, generation = ctx.state, ctx.generation  # where there is none yet, this says what to run first
     if keep_in_force(ctx):
@@ -59,9 +61,16 @@ def release(ctx: RunContext) -> StepReport:
     )
     state.published = published.release_id
     write_catalog(ctx.warehouse)
+    _refresh_lookup(ctx)
     details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
     details |= {"override": published.override} if published.override else {}
     return StepReport(step="release", rows={"releases": 1}, details=details)
+
+
+def _refresh_lookup(ctx: RunContext) -> None:
+    missing = refresh_lookup(ctx.warehouse)
+    if missing:
+        ctx.progress.say(missing)
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
