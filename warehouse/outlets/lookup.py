@@ -4,8 +4,8 @@
         lookup.item("85123A")
 
 A lookup shows one release for as long as it is open, whatever is published, rolled back or vacuumed meanwhile. An item that has
-left the catalogue is still found, with the time when it left: nobody else gets its SID. Not done here: noticing a new release (see
-`reports.service`), and anything over many items, for which `catalog.duckdb` is faster.
+left the catalogue is still found, with the time when it left: nobody else gets its SID. Not done here: noticing a new release (open
+another), and anything over many items, for which `catalog.duckdb` is faster.
 """
 
 from __future__ import annotations
