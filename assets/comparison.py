@@ -1,7 +1,7 @@
-"""One asset per method beside the recipe: semantic IDs made that way on the same catalogue, measured, and not published.
+"""One asset per method beside the recipe, or that is installed with sidlake: semantic IDs made that way on the same catalogue.
 
-The assets need nothing of each other and are part of no scheduled job: materialise them when a method is to be chosen. The job
-`compare` runs all.
+They are measured and not published. The assets need nothing of each other and are part of no scheduled job: materialise them when
+a method is to be chosen. The job `compare` runs all.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ GROUP = "comparison"
 
 
 def comparisons_for(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Return an asset ``comparison/<method>`` for every method in the folder beside the recipe; none where there is no folder."""
+    """Return an asset ``comparison/<method>`` for every method beside the recipe, or where none is, for the installed ones."""
     return [_asset(path, settings) for path in method_paths(Path(settings.recipe))]
 
 

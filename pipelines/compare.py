@@ -24,6 +24,7 @@ from sidlake.pipelines.progress import Progress
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, StepReport, new_run_id, run_step
 from sidlake.pipelines.run_state import forget_state
+from sidlake.pipelines.settings.methods import methods_in, shipped_methods
 from sidlake.pipelines.steps import STEPS, describe
 from sidlake.quality.imported import read_assignment
 from sidlake.tokenizers.registry import tokenizer_class
@@ -80,22 +81,22 @@ class Compared:
 
 
 def method_paths(recipe: Path, names: Sequence[str] = (), *, warehouse: Path | None = None) -> list[Path]:
-    """Return the files of the methods named (a name, or a path), by default all in the folder ``methods`` beside the recipe.
+    """Return the files of the methods named (a name, or a path); without names all of the folder ``methods`` beside the recipe.
 
-    SIDs that were imported into `warehouse` go by the name they were given. Raises `NotFoundError` for a name that has no file,
+    A name is that of a file there, else of SIDs that were imported into `warehouse`, else of a method that is installed with
+    sidlake; those are also all of them where no folder lies beside the recipe. Raises `NotFoundError` for a name that has no file,
     with those that do.
     """
-    folder = recipe.parent / "methods"
-    known = {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    found = []
+    own = methods_in(recipe.parent)
     imported = (
         {} if warehouse is None else {path.stem: path for path in (locate(warehouse).folder / "assignments").glob("*.parquet")}
     )
-    for name in names or known:
-        path = known.get(name) or imported.get(name, Path(name))
+    known = shipped_methods() | imported | own
+    found = []
+    for name in names or own or shipped_methods():
+        path = known.get(name, Path(name))
         if not path.is_file():
-            there = ", ".join([*known, *imported]) or "none"
-            msg = f"there is no method {name!r}; {folder} has {there}; a path to a TOML file will do as well"
+            msg = f"there is no method {name!r}; known are {', '.join(sorted(known))}; a path to a TOML file will do as well"
             raise NotFoundError(msg, method=name)
         found.append(path)
     return found

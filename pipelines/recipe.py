@@ -19,6 +19,7 @@ from sidlake.errors import RecipeError
 from sidlake.generative.config import DecoderConfig, GenerativeConfig
 from sidlake.pipelines.settings.drift import DriftConfig, RetirementConfig
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
+from sidlake.pipelines.settings.methods import method_file
 from sidlake.pipelines.settings.parsing import parse_dataclass
 from sidlake.pipelines.settings.sources import Column, ColumnType, Pick, Rule, SourceConfig, check_instant
 from sidlake.quality.gates import Gate
@@ -262,8 +263,9 @@ def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe
     """Return the recipe in the TOML file at `path`; `RecipeError` names the file, the key and what is allowed.
 
     A recipe may say ``method = "methods/tiger.toml"``: its encoders and tokenizer are then those of that file, but for keys that it
-    sets itself. With the argument `method` (a path that starts anywhere) the method's keys win instead, as a comparison needs it;
-    what a method leaves open, such as the text model or the widths, stays the recipe's.
+    sets itself; where no such file lies in its folder, it is the method of that name that is installed with sidlake. With the
+    argument `method` (a path that starts anywhere) the method's keys win instead, as a comparison needs it; what a method leaves
+    open, such as the text model or the widths, stays the recipe's.
     """
     path = Path(path)
     values = _read_toml(path)
@@ -275,7 +277,7 @@ def load_recipe(path: str | Path, *, method: str | Path | None = None) -> Recipe
     if method is not None:
         values = _under(values, _read_method(Path(method)))
     elif named is not None:
-        values = _over(values, _read_method(path.parent / str(named)))
+        values = _over(values, _read_method(method_file(path.parent, str(named))))
     try:
         return parse_dataclass(Recipe, values | {"folder": str(path.parent)})
     except (RecipeError, ValueError) as error:

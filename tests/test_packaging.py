@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("assets", "cli", "encoders", "generative", "pipelines", "quality", "reports", "sidlake", "tokenizers", "warehouse")
+FOLDERS = (
+    "assets",
+    "cli",
+    "encoders",
+    "generative",
+    "pipelines",
+    "quality",
+    "recipes",
+    "reports",
+    "sidlake",
+    "tokenizers",
+    "warehouse",
+)
 
 
 def test_no_code_folder_holds_an_init_file():
@@ -19,7 +31,7 @@ def test_no_code_folder_holds_an_init_file():
 
 
 def test_every_room_is_named_in_the_packages_and_none_is_crowded():
-    rooms = {path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    rooms = {path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml")}
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
     assert {str(room.relative_to(ROOT)) for room in rooms} == set(named.values())
     assert {str(room.relative_to(ROOT)) for room in rooms if len(list(room.glob("*.py"))) > 20} == set()
@@ -69,6 +81,10 @@ def test_the_wheel_holds_exactly_the_modules_of_the_tree(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert [str(tmp_path / "installed") in place for place in done.stdout.split()] == [True, True]
+    code = "from sidlake.pipelines.settings.methods import shipped_methods; print(*shipped_methods().values())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    methods = [path.name for path in sorted((ROOT / "recipes" / "methods").glob("*.toml"))]
+    assert done.stdout.split() == [str(tmp_path / "installed" / "sidlake" / "recipes" / "methods" / name) for name in methods]
 
 
 def test_make_clean_removes_data_and_no_code(tmp_path):

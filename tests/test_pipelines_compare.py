@@ -10,6 +10,7 @@ from sidlake.cli.app import app
 from sidlake.errors import NotFoundError
 from sidlake.pipelines.compare import compare, compare_method, method_paths
 from sidlake.pipelines.recipe import load_recipe
+from sidlake.pipelines.settings.methods import SHIPPED_RECIPES, shipped_methods
 from sidlake.warehouse.releases import current
 from sidlake.warehouse.tables import Warehouse
 
@@ -60,6 +61,33 @@ def test_a_method_that_the_catalogue_cannot_serve_says_so_and_the_others_go_on(s
 def test_a_method_that_does_not_exist_is_named_with_those_that_do(shop):
     with pytest.raises(NotFoundError, match="no method 'tigger'"):
         method_paths(shop.recipe, ["tigger"])
+
+
+def test_installed_methods_are_compared_in_any_folder(shop, tmp_path):
+    paths = method_paths(tmp_path / "shop.toml", ["grid", "onerec"])
+    assert paths == [SHIPPED_RECIPES / "methods" / f"{name}.toml" for name in ("grid", "onerec")]
+    assert method_paths(tmp_path / "shop.toml") == list(shipped_methods().values())
+    assert load_recipe(shop.recipe, method=paths[0]).method.name == "grid"
+
+
+def test_a_folder_of_methods_beside_the_recipe_comes_before_the_installed_ones(methods, tmp_path):
+    own = (methods / "plain.toml").rename(methods / "grid.toml")
+    assert method_paths(tmp_path / "shop.toml", ["grid", "onerec"]) == [own, SHIPPED_RECIPES / "methods" / "onerec.toml"]
+    assert [path.stem for path in method_paths(tmp_path / "shop.toml")] == ["digits", "grid", "raw"]
+
+
+def test_imported_sids_come_before_an_installed_method_of_their_name(tmp_path):
+    (tmp_path / "lake" / "assignments").mkdir(parents=True)
+    (given := tmp_path / "lake" / "assignments" / "letter.parquet").touch()
+    assert method_paths(tmp_path / "shop.toml", ["letter"], warehouse=tmp_path / "lake") == [given]
+
+
+def test_a_recipe_may_name_an_installed_method_and_its_own_file_comes_first(shop, methods, tmp_path):
+    recipe = tmp_path / "shop.toml"
+    recipe.write_text('method = "methods/grid.toml"\n' + shop.recipe.read_text())
+    assert load_recipe(recipe).method.source.startswith("GRID")
+    (methods / "plain.toml").rename(methods / "grid.toml")
+    assert load_recipe(recipe).method.source == "a test"
 
 
 def test_the_command_line_prints_one_json_value(shop, methods, tmp_path):
