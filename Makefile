@@ -1,4 +1,4 @@
-# Targets: setup demo test lint audit dev report clean. Each is one line in the README.
+# Targets: setup demo test lint audit docs dev report clean. Each is one line in the README.
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/dagster_home
@@ -6,7 +6,7 @@ export SIDLAKE_WAREHOUSE ?= $(CURDIR)/lake
 export SIDLAKE_RECIPE ?= $(CURDIR)/recipes/online_retail.toml
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test lint audit dev report clean
+.PHONY: setup demo test lint audit docs dev report clean
 
 setup: .venv/.installed
 
@@ -48,6 +48,10 @@ audit: setup
 	@mkdir -p .typing/sidlake
 	@for folder in assets cli encoders generative pipelines quality reports tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
 	@for module in sidlake/*.py; do ln -sfn ../../$$module .typing/$$module; done
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 dev: setup
 	@$(BIN)/sidlake ui

@@ -188,6 +188,7 @@ COMMANDS = [
         (folder / "file").touch(), command("run", "refresh", "-w", "{}/file")(folder),
     )),
     ("path that Delta cannot use", "StorageError", "choose another", lambda folder: Warehouse.create_or_open(folder / "a%b")),
+    ("path that DuckDB cannot use", "StorageError", "contains '?'", lambda folder: Warehouse.create_or_open(folder / "a?b")),
     ("nothing published yet", "NotFoundError", "run the pipeline first", command("status", "-w", "{}")),
     ("item that is not there", "NotFoundError", "no item or SID 'nobody'", on_release("show", "nobody")),
     ("SID that is not there", "NotFoundError", "no item or SID '<a_9><b_9>'", on_release("show", "<a_9><b_9>")),
@@ -253,7 +254,7 @@ STORED = [
     ("column that no contract has", "ContractError", "unknown columns ['extra']", lambda folder: Warehouse.create_or_open(
         folder
     ).append("items", sample.items(["a"]).append_column("extra", pa.array([1])), run_id="run")),
-    ("null where none may be", "ContractError", "null values", lambda folder: Warehouse.create_or_open(folder).append(
+    ("null where none may be", "ContractError", "has 1 nulls, allowed 0", lambda folder: Warehouse.create_or_open(folder).append(
         "items", sample.items(["a"]).set_column(0, "item_id", pa.array([None], pa.string())), run_id="run",
     )),
     ("run id that leaves the folder", "ValueError", "it names a directory", lambda folder: Warehouse(folder).staging("../x")),

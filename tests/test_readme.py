@@ -1,4 +1,4 @@
-"""The README is run: its SQL against a fresh warehouse, its Python, that of docs/sid-features.md; its schemas are the contracts."""
+"""README and pages are run: their SQL against a fresh warehouse and their Python; the table of schemas is the contracts."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sidlake.cli.app import app
 from sidlake.pipelines.steps import STEPS
 from sidlake.warehouse.catalog import query
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY, semantic_ids_schema
@@ -15,13 +16,16 @@ from sidlake.warehouse.tables import Warehouse
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SQL, PYTHON = (re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) for language in ("sql", "python"))
-
-HOW_TO = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sid-features.md").read_text(encoding="utf-8"), re.DOTALL)
+DOCS = ROOT / "docs"
+TABLES, COMMANDS, IN_PYTHON, FEATURES, OWN = (
+    (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("tables", "commands", "python", "sid-features", "own-catalogue")
+)
+SQL = re.findall(r"```sql\n(.*?)```", README + COMMANDS, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README + IN_PYTHON + FEATURES, re.DOTALL)
 
 
 def schema_table() -> str:
-    """Return the README's table of schemas, from the contracts."""
+    """Return the table of schemas, from the contracts."""
     lines = ["| table | column | type | what |", "|---|---|---|---|"]
     for table, schema in sorted((CONTRACTS | {"semantic_ids": semantic_ids_schema(3)}).items()):
         for field in schema:
@@ -41,14 +45,14 @@ def test_the_first_query_says_true(shop):
     assert query(Warehouse(shop.warehouse), SQL[0]).to_pylist() == [{"all_unique": True}]
 
 
-@pytest.mark.parametrize("code", [*PYTHON, *HOW_TO], ids=range(len(PYTHON + HOW_TO)))
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_the_python_examples_run(shop, code, tmp_path):
     (tmp_path / "lake").symlink_to(shop.warehouse)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_the_table_of_schemas_is_the_contracts():
-    shown = README.split("<!-- schemas:start -->")[1].split("<!-- schemas:end -->")[0].strip()
+    shown = TABLES.split("<!-- schemas:start -->")[1].split("<!-- schemas:end -->")[0].strip()
     assert shown == schema_table(), "write it anew: python tests/test_readme.py"
 
 
@@ -75,6 +79,16 @@ def test_the_ci_script_runs_the_readmes_test_command():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_command_is_on_the_page_of_commands():
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if not command.hidden}
+    names |= {group.name for group in app.registered_groups}
+    assert sorted(name for name in names if not re.search(rf"sidlake {name}\b", COMMANDS + README + OWN)) == []
+
+
 def picture() -> str:
     """Return the steps as a Mermaid flow chart: an arrow from each step to those that read what it writes."""
     writer = {product: step.name for step in STEPS.values() for product in step.writes}
@@ -97,5 +111,5 @@ def written(text: str, name: str, block: str) -> str:
 
 
 if __name__ == "__main__":
-    found = written(written(README, "schemas", schema_table()), "steps", picture())
-    (ROOT / "README.md").write_text(found, encoding="utf-8")
+    (ROOT / "README.md").write_text(written(README, "steps", picture()), encoding="utf-8")
+    (DOCS / "tables.md").write_text(written(TABLES, "schemas", schema_table()), encoding="utf-8")

@@ -1,6 +1,6 @@
 """One Arrow schema per published table: what a reader may rely on.
 
-A contract is a `pyarrow.Schema` whose fields carry a ``comment`` in their metadata; the catalogue and the README's table of schemas
+A contract is a `pyarrow.Schema` whose fields carry a ``comment`` in their metadata; the catalogue and the table in docs/tables.md
 are generated from it. Vectors are ``list<float32>``: a fixed-size list written by a worker cannot be read back through
 `polars.scan_delta` (measured with deltalake 1.6.6). `semantic_ids` has one ``code_<level>`` column per level, so its schema is a
 function of the number of levels. Not done here: checking rows (see `laws`) and writing them (see `tables`).

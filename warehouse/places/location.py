@@ -39,8 +39,9 @@ __all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_
 
 # `Path("s3://bucket/x")` is written s3:/bucket/x, and command lines hand paths around.
 _STORE = re.compile(r"s3:/{1,2}([^/]+)/?(.*)")
-# With these deltalake 1.6.6 panics or writes into another directory; polars 2.1.0 takes a directory x=1 for a partition.
-_BAD_IN_PATH = re.compile(r"[\[\]|^\\%=\x00-\x1f]")
+# With these deltalake 1.6.6 panics or writes into another directory; polars 2.1.0 takes a directory x=1 for a partition, and DuckDB
+# puts the name of its log before a question mark.
+_BAD_IN_PATH = re.compile(r"[\[\]|^\\%=?\x00-\x1f]")
 _MARKER = "warehouse.json"
 _COMPLETE = ".complete"
 _NUM_TRIES = 4
