@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from sidlake.cli import init as cli_init
 from sidlake.cli import releases as cli_releases
 from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
@@ -317,7 +318,7 @@ def ui(
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in (check, *cli_releases.COMMANDS, *upkeep.COMMANDS):
+for _command in (*cli_init.COMMANDS, check, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 app.add_typer(export, name="export")
 
