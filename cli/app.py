@@ -22,6 +22,7 @@ from sidlake.cli import init as cli_init
 from sidlake.cli import releases as cli_releases
 from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
+from sidlake.cli.explain import explain
 from sidlake.cli.export import export
 from sidlake.cli.output import (
     DEFAULT_RECIPE,
@@ -318,7 +319,7 @@ def ui(
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in (*cli_init.COMMANDS, check, *cli_releases.COMMANDS, *upkeep.COMMANDS):
+for _command in (*cli_init.COMMANDS, check, explain, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 app.add_typer(export, name="export")
 

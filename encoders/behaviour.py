@@ -31,7 +31,15 @@ _NOISE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BehaviourConfig:
-    """How to embed behaviour; `min_count` is the fewest events of an item that gets a vector, `negatives` the shift of the PMI."""
+    """How to embed behaviour.
+
+    Attributes:
+        dim: of the vectors at most.
+        window: events of one user at most so many positions apart count as a pair.
+        min_count: the fewest events of an item that gets a vector.
+        negatives: shift of the PMI: above 1, pairs must be more than chance by this factor to count.
+        seed: of the start of the factorisation.
+    """
 
     dim: int = 128
     window: int = 5

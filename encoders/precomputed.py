@@ -30,7 +30,8 @@ class PrecomputedConfig:
 
     Attributes:
         path: a .parquet or .npy file; relative paths start at the recipe's folder.
-        item_id, vector: columns of a Parquet file.
+        item_id: column of a Parquet file that holds the identifiers.
+        vector: column of a Parquet file that holds the vectors.
         ids_path: for .npy, the identifiers in the rows' order: one per line of a text file, or a Parquet file's `item_id` column.
     """
 

@@ -49,15 +49,25 @@ class DecoderConfig:
         decode: the head that recommends: ``item`` scores all items exactly, ``depth`` searches the prefix trie by beams.
         repeats: learn how likely an item is taken again, by how long ago and how often the user had it.
         d_ff: width of the feed-forward layers; 0 is four times `d_model`.
-        dropout: on item vectors and within the layers; `fused_dropout` on the fused vector before its projection.
         max_history: positions of a packed row, and the newest items that a recommendation reads.
         batch_positions: positions of a training step.
         num_negatives: items drawn per step for the softmax; 0 is all items that training knows.
         temperature: of cosines between state and item vector; 0 is their product instead.
         depth_weight: weight of the depth head's loss beside the item head's.
-        max_epochs, patience: training stops after `patience` epochs without a better validation NDCG@10; the best epoch is kept.
         exclude_seen: leave what a user had out of the recommendations that are written; figures are always given both ways.
         validation_users: users judged after every epoch, spread evenly; all where there are fewer.
+        d_model: width of the model; a multiple of `num_heads`.
+        num_heads: attention heads of a layer.
+        num_warmup_steps: training steps in which the learning rate rises from 0.
+        learning_rate: of AdamW at the end of the warm-up.
+        weight_decay: of AdamW.
+        num_beams: prefixes that a search keeps at each level.
+        seed: decides the start, the order of batches and what is left to chance.
+        num_layers: layers of the decoder.
+        dropout: share of values dropped on item vectors and within the layers while training.
+        fused_dropout: the same on the fused vector before its projection.
+        max_epochs: passes over the training rows at most; the best epoch is kept.
+        patience: epochs without a better validation NDCG@10 after which training stops.
     """
 
     kind: Literal["decoder", "sasrec"] = "decoder"
@@ -136,9 +146,25 @@ def _repeated(name: str, values: tuple[str, ...]) -> str | None:
 class GenerativeConfig:
     """Sizes of TIGER's model (`sidlake.generative.models.tiger`) and how it is trained.
 
-    `num_steps` is fixed, so the result depends on the data, the seed and the machine.
-
     A step costs about 2 * parameters * batch_size * max_history multiplications forward, and twice that backward.
+
+    Attributes:
+        kind: ``tiger``, an encoder-decoder that spells codes.
+        d_model: width of the model; a multiple of `num_heads`.
+        num_heads: attention heads of a layer.
+        num_warmup_steps: training steps in which the learning rate rises from 0.
+        learning_rate: of AdamW at the end of the warm-up.
+        weight_decay: of AdamW.
+        num_beams: prefixes that a search keeps at each level.
+        seed: decides the start, the order of batches and what is left to chance.
+        d_ff: width of the feed-forward layers.
+        num_layers: layers of the encoder, and of the decoder.
+        dropout: share of values dropped while training.
+        max_history: newest items that are read.
+        batch_size: histories of a training step.
+        num_steps: training steps; fixed, so the result depends on the data, the seed and the machine.
+        label_smoothing: share of the target's probability that is spread over all codes.
+        exclude_seen: leave what a user had out of the recommendations that are written.
     """
 
     kind: Literal["tiger"] = "tiger"

@@ -21,18 +21,13 @@ from sidlake.encoders.fusion.config import FuseConfig
 from sidlake.errors import ArtifactError, LawBroken, RetrainNeeded
 from sidlake.pipelines.recipe import TokenizerConfig, plain
 from sidlake.pipelines.run import RunContext
+from sidlake.pipelines.settings.frozen import FREE, FROZEN
 from sidlake.tokenizers.artifact import codebook_hash, load_codebook
 from sidlake.tokenizers.tokenizer import Tokenizer
 from sidlake.warehouse.embeddings import matrix_for
 from sidlake.warehouse.releases import history
 
 __all__ = ["cached_codebook", "fused_vectors", "load_generation", "refuse_changed_generation"]
-
-_FROZEN = ("encoders.fusion", "encoders.fuse", "encoders.whiten", "encoders.behaviour", "tokenizer", "split.pair_window")
-"""What a generation is fitted with. Encoders that embed new items are held to the generation's by their ids."""
-
-_FREE = ("tokenizer.device", "tokenizer.align", "tokenizer.warm_start")
-"""Of those, what says nothing about the codebooks of a generation: where they were computed, and how its retrain began."""
 
 
 def refuse_changed_generation(ctx: RunContext) -> None:
@@ -52,12 +47,12 @@ def refuse_changed_generation(ctx: RunContext) -> None:
 def _frozen_of(config: Any) -> dict[str, object]:  # noqa: ANN401  the JSON of a recipe, of this version or an older one
     """Return the frozen settings that a recipe's JSON holds, by dotted key; keys of later versions have their default."""
     found = {**_flat("tokenizer", plain(asdict(TokenizerConfig()))), **_flat("encoders.fuse", plain(asdict(FuseConfig())))}
-    for path in _FROZEN:
+    for path in FROZEN:
         value = config
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
         found |= _flat(path, value)
-    return {key: value for key, value in found.items() if value is not None and not key.startswith(_FREE)}
+    return {key: value for key, value in found.items() if value is not None and not key.startswith(FREE)}
 
 
 def _flat(path: str, value: object) -> dict[str, object]:

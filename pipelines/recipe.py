@@ -63,6 +63,8 @@ class ItemsConfig:
         image: column of the picture: its bytes, its path or address, or Hugging Face's {bytes, path}.
         order_by: column of times or numbers that ``latest`` and ``first`` go by.
         max_rejected_share: above this share of refused rows the run fails before anything is published.
+        price: column of the price, a number; it is kept beside the item and no encoder reads it.
+        first_seen: column of the time since when an item is there; without it, its first event, or the first release that has it.
     """
 
     source: str
@@ -105,6 +107,13 @@ class InteractionsConfig:
         ts: timestamp column; absent only with `sequences`, where the position in the list stands in (second 0, 1, 2 … of 1970).
         sequences: each row is a user with the list of items in time order.
         earliest: an event before this time is refused as implausible: zeros and broken clocks end in 1970, or in the year 1.
+        source: name of the source.
+        user_id: column of the user.
+        weight: column of a number that says how much an event counts; 1 each without it, and events of one user, item and time
+            are added up.
+        event: what kind of events these are; it is written beside each.
+        uppercase_ids: spell identifiers of items in upper case, as `items.uppercase_ids` does.
+        max_rejected_share: above this share of refused rows the run fails before anything is published.
     """
 
     source: str
@@ -136,6 +145,7 @@ class SplitConfig:
         max_history: items of history that a session or a training window may hold.
         max_sessions: sessions measured; above it a seeded sample.
         pair_window: two training events of a user at most so many positions apart make a co-purchase pair.
+        holdout_days: days before the newest event that ``time`` holds out.
     """
 
     kind: Literal["time", "leave_one_out"] = "time"
@@ -166,6 +176,8 @@ class TokenizerConfig:
         digits: width of the level that ``append`` adds.
         align: name the codes of a new generation so that as many items as possible keep theirs.
         warm_start: start the fit of a new generation from the SIDs of the one before; the first one starts cold.
+        seed: decides all that a fit leaves to chance: samples, starts, batches.
+        device: where a fit and the search of codes run; ``auto`` takes a GPU where there is one.
     """
 
     kind: str = "residual_kmeans"
@@ -209,7 +221,13 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """Where a recipe's encoders and tokenizer come from: a published system, and where this differs from its paper, and why."""
+    """Where a recipe's encoders and tokenizer come from: a published system, and where this differs from its paper, and why.
+
+    Attributes:
+        name: what the method is called.
+        source: the published system or paper.
+        deviates: where this differs from it, and why, a sentence each.
+    """
 
     name: str
     source: str
@@ -218,7 +236,23 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """One catalogue's pipeline. `folder` is where relative paths start; it is no part of the digest."""
+    """One catalogue's pipeline.
+
+    Attributes:
+        name: of the catalogue; `sidlake compare` keeps its results under it.
+        sources: where the rows are, by names that `items` and `interactions` use.
+        items: how rows become items.
+        interactions: how rows become events of users; left out for a catalogue without any.
+        split: what may be learned from and what is held out.
+        encoders: which encoders run and how their vectors become the one that is quantized.
+        tokenizer: how vectors become semantic IDs.
+        gates: limits of metrics that guard publication, beside those of every recipe.
+        trainer: the recommender that a retrain trains on the release; none without it.
+        drift: limits beyond which a new generation is advised.
+        retirement: which items leave the catalogue.
+        method: path of a method's file, ``methods/tiger.toml``, whose encoders and tokenizer hold where the recipe says nothing.
+        folder: the recipe's own, where relative paths start; no key, and no part of the digest.
+    """
 
     name: str
     sources: dict[str, SourceConfig]

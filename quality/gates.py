@@ -101,6 +101,16 @@ class Gate:
     confidence half widths together where the metric has them (``<metric>_ci_half_width``). `severity` is the verdict when a limit
     is broken. An `optional` gate lets the metric be absent, and warns of it.
     Raises ValueError without a limit, with one that is not a number, a negative share, or with minimum > maximum.
+
+    Attributes:
+        metric: name of the metric, as `sid_quality` has it.
+        level: the level that is judged; without it every level measured, or the whole SID.
+        minimum: the least that the value may be.
+        maximum: the most that the value may be.
+        max_drop: share of the current release's value by which it may fall.
+        max_rise: share of the current release's value by which it may rise.
+        severity: the verdict when a limit is broken: ``refuse`` stops the release, ``warn`` does not.
+        optional: let the metric be absent, and warn of it.
     """
 
     metric: str

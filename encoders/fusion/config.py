@@ -55,6 +55,8 @@ class FuseConfig:
         num_neighbours: that its teacher names for each item.
         together_weight, popularity_weight: what being taken together, and being taken often, add to the teacher's cosines.
         seed: of ``contrastive`` and ``neighbours``.
+        kind: ``concat`` joins the weighted modalities; ``plain`` joins them as they are; ``rank``, ``pca``, ``cca``, ``align``,
+            ``contrastive`` and ``neighbours`` relate them, see `fusion`.
     """
 
     kind: FusionKind = "concat"

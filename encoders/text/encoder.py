@@ -40,10 +40,15 @@ _SUFFIXES: dict[Kernel, str] = {"packed": ":packed", "padded": "", "cuda": ":cud
 class TextEncoderConfig:
     """Which text model and how to run it.
 
-    `model` is the bundled name, a folder, or a hub name. `max_length` is in tokens (none: the model's own). `batch_size` counts
-    texts of 16 tokens per forward pass; longer texts go in proportionally smaller batches. It is a matter of speed and not part
-    of the id. `kernel` is how a CPU runs them: ``packed`` without padding (models of BERT's architecture), ``padded``, or the
-    faster of the two that the model allows. Their vectors differ by about 1e-6, so the id names which.
+    Attributes:
+        model: the bundled name, a folder, or a hub name.
+        max_length: tokens of a text that are read; without it the model's own limit.
+        batch_size: texts of 16 tokens per forward pass; longer texts go in proportionally smaller batches. It is a matter of
+            speed and not part of the id.
+        precision: of the model's numbers; ``auto`` goes by the processor's instructions.
+        device: where the model runs; ``auto`` takes a GPU where there is one.
+        kernel: how a CPU runs it: ``packed`` without padding (models of BERT's architecture), ``padded``, or the faster of the
+            two that the model allows. Their vectors differ by about 1e-6, so the id names which.
     """
 
     model: str = BUNDLED_MODEL

@@ -19,6 +19,10 @@ class Modality:
     """Share of a modality in the fused vector: it is reduced to `dim` principal components and scaled to `weight`.
 
     Of the fusion kind ``plain`` neither is read: vectors are taken as they are.
+
+    Attributes:
+        weight: what the modality's vectors are multiplied by before they are joined.
+        dim: principal components of the modality that are kept.
     """
 
     weight: float = 1.0
@@ -27,10 +31,16 @@ class Modality:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodersConfig:
-    """The encoders that run and how their vectors are fused; `behaviour` is left out for catalogues without interactions.
+    """The encoders that run and how their vectors are fused.
 
-    `precomputed` names tables of vectors made elsewhere, each a modality by its name. `fusion` names the modalities that are fused,
-    `fuse` the way.
+    Attributes:
+        text: the model that reads titles and texts.
+        image: what reads pictures; left out for none.
+        behaviour: vectors from what users do in turn; left out for catalogues without interactions.
+        precomputed: tables of vectors made elsewhere, each a modality by its name.
+        fusion: the modalities that are fused, with the share of each.
+        whiten: give every kept direction of a modality unit variance before the scaling.
+        fuse: the way in which modalities become one vector.
     """
 
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)

@@ -95,6 +95,7 @@ class Rule:
         longer_than: refuse a text of more characters.
         is_null: refuse where the value is null or an empty string.
         rejects: the targets that lose the row.
+        name: what `rejected_rows` calls the rule.
     """
 
     name: str
@@ -140,6 +141,7 @@ class SourceConfig:
         null_values: texts that stand for no value, beside the empty one.
         types: how columns are to be read, by name.
         new_columns: what becomes of a column that earlier releases did not know (`source_schema`).
+        rules: which rows to refuse.
     """
 
     path: str

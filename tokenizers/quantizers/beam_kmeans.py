@@ -30,7 +30,11 @@ _SEARCH_ROWS = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BeamKMeansConfig(ResidualKMeansConfig):
-    """`ResidualKMeansConfig` and the beam: how many prefixes a level keeps, 1 to 64."""
+    """How codebooks are fitted: as `ResidualKMeansConfig` says, and searched.
+
+    Attributes:
+        beam: prefixes that a level keeps, 1 to 64.
+    """
 
     beam: int = 5
 

@@ -32,7 +32,14 @@ _FIRST_SCALE = 1 / 0.07
 
 @dataclass(frozen=True, kw_only=True)
 class LetterConfig(RQVAEConfig):
-    """An RQ-VAE's settings with LETTER's: weights of its two losses, how many groups of codes, and how often they are made."""
+    """An RQ-VAE's settings with LETTER's.
+
+    Attributes:
+        alignment: weight of the loss by which latents agree with collaborative vectors.
+        diversity: weight of the loss by which codes of a group attract each other.
+        num_groups: groups of equal size that the codes of a level are clustered into.
+        regroup_every: steps after which groups are made anew.
+    """
 
     alignment: float = 0.02
     diversity: float = 1e-4

@@ -49,9 +49,9 @@ class ProductConfig:
         widths: Codes per level; the levels are blocks of dimensions.
         seed: Decides the sample and the starts; the only source of randomness.
         max_iterations: Lloyd iterations per block at most.
-        tolerance: As in `ResidualKMeansConfig`.
         max_fit_rows: Rows to fit on at most; beyond it a seeded sample is taken, by position in the order given.
         device: Where nearest codes are searched, ``cpu`` or ``cuda[:n]``; changes the speed, never the result.
+        tolerance: stop a level when its centroids' summed squared shift is at most this share of the mean variance per dimension.
     """
 
     widths: tuple[int, ...]

@@ -57,7 +57,9 @@ class QINCoConfig:
         latent_dim: principal components that are quantized; at most as many as the vectors have dimensions.
         hidden_dim, num_blocks: width and number of the residual blocks of a level's network.
         candidates: base vectors that are turned into what they add, per row and level.
-        num_steps, batch_size, learning_rate: of Adam.
+        num_steps: training steps of Adam.
+        batch_size: rows of a training step.
+        learning_rate: of Adam.
     """
 
     widths: tuple[int, ...]

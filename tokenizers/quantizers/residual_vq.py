@@ -34,7 +34,14 @@ _FAR = 1000.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualVQConfig:
-    """How codebooks are trained: steps of Adam on batches, after `start_iterations` of k-means on a sample."""
+    """How codebooks are trained: steps of Adam on batches, after a few iterations of k-means on a sample.
+
+    Attributes:
+        num_steps: training steps of Adam.
+        batch_size: rows of a training step.
+        learning_rate: of Adam.
+        revive_every: training steps after which unused codes move; 0 never.
+    """
 
     widths: tuple[int, ...]
     seed: int = 0

@@ -47,10 +47,16 @@ class RQVAEConfig:
     Attributes:
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         latent_dim: dimensions of the latent.
-        num_steps, batch_size, learning_rate: of Adam.
         warm_start: share of the steps that train the autoencoder alone before k-means makes the codebooks; 0 starts both at random.
         standardise: divide the inputs by their scale.
-        beta, revive_every, sinkhorn_epsilon, sinkhorn_iterations: see `quantizer_training.QuantizerSettings`.
+        num_steps: training steps of Adam.
+        batch_size: rows of a training step.
+        learning_rate: of Adam.
+        beta: weight of the commitment of latents to their codes.
+        revive_every: training steps after which unused codes move; 0 never.
+        sinkhorn_epsilon: entropy of the transport that assigns codes in training, by which scores are divided; 0 takes the
+            nearest.
+        sinkhorn_iterations: rounds of that transport.
     """
 
     widths: tuple[int, ...]

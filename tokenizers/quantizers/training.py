@@ -32,11 +32,8 @@ class QuantizerSettings:
     """How a `Quantizer` learns.
 
     Attributes:
-        beta: weight of the commitment of latents to their codes.
-        revive_every: steps after which unused codes move; 0 never.
-        sinkhorn_epsilon: entropy of the transport that assigns codes in training, by which scores are divided; 0 takes the nearest.
-            FORGE's code multiplies by its own: 10 there is 0.1 here.
-        sinkhorn_iterations: of the transport.
+        beta, revive_every, sinkhorn_iterations: as `rq_vae.RQVAEConfig` says.
+        sinkhorn_epsilon: as it says; FORGE's code multiplies by its own: 10 there is 0.1 here.
     """
 
     beta: float = 0.25
