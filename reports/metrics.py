@@ -1,45 +1,76 @@
-"""Metrics as rows of the quality report: title, value, limit, history, and a sentence on how to read it.
+"""Metrics as rows of the quality report: value, limit, history, and what broke a limit with examples and a remedy.
 
-What broke a limit says so below its row, with examples and what to try. Not done here: the charts (`report_plots`).
+Not done here: how a row looks (`templates/metrics.html.j2`), its title and sentence (`readings`), the charts (`plots`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from sidlake.quality.gates import REMEDIES
-from sidlake.quality.readings import GROUPS, Unit, reading_of
+from sidlake.quality.readings import GROUPS, Reading, Unit, reading_of
 from sidlake.reports.report import Judged
-from sidlake.reports.text import number, text
+from sidlake.reports.text import number
 
-__all__ = ["grouped_metrics", "judged_metrics", "metric_rows", "named"]
+__all__ = ["History", "Reason", "Row", "grouped_metrics", "judged_metrics", "metric_rows", "named"]
 
 _HALF_WIDTH = "_ci_half_width"
 _MAX_EXAMPLES = 5
 _VERDICTS = ("refuse", "warn", "pass", "info")
-_WORDS = {"refuse": "refused", "warn": "warning", "pass": "passed", "info": ""}
 
 
-def judged_metrics(every: Sequence[Judged]) -> str:
-    """Return a row for each metric with a limit at any of its levels; empty without one."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why a metric broke its limit at a level; `remedy` is empty where none is known."""
+
+    verdict: str
+    named: str
+    why: str
+    examples: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """Small lines over the releases, on a field of 120 by 30: points of the limits and of each level's values, oldest first."""
+
+    about: str
+    limits: tuple[tuple[tuple[float, float], ...], ...]
+    values: tuple[tuple[tuple[float, float], ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A metric with all its levels: (verdict, value in words) of each, what they are, their limits, and what they were before."""
+
+    metric: str
+    reading: Reading
+    verdict: str
+    values: tuple[tuple[str, str], ...]
+    across: str
+    limits: tuple[str, ...]
+    before: str
+    history: History | None
+    reasons: tuple[Reason, ...]
+
+
+def judged_metrics(every: Sequence[Judged]) -> list[Row]:
+    """Return a row for each metric with a limit at any of its levels."""
     judged = {one.metric for one in every if one.is_judged}
     return metric_rows([one for one in every if one.metric in judged], every)
 
 
-def grouped_metrics(every: Sequence[Judged]) -> str:
-    """Return the metrics without a limit under the question that their group answers, each group folded; empty without metrics."""
+def grouped_metrics(every: Sequence[Judged]) -> dict[str, list[Row]]:
+    """Return the metrics without a limit by the question that their group answers, groups without metrics left out."""
     judged = {one.metric for one in every if one.is_judged}
     others = [one for one in every if one.metric not in judged]
     by_group = {group: [one for one in others if reading_of(one.metric).group == group] for group in (*GROUPS, "")}
-    return "".join(
-        f"<details class=group><summary>{GROUPS.get(group, 'Others')}</summary>{metric_rows(of, every)}</details>"
-        for group, of in by_group.items()
-        if of
-    )
+    return {GROUPS.get(group, "Others"): metric_rows(of, every) for group, of in by_group.items() if of}
 
 
-def metric_rows(metrics: Sequence[Judged], every: Sequence[Judged]) -> str:
+def metric_rows(metrics: Sequence[Judged], every: Sequence[Judged]) -> list[Row]:
     """Return a row per metric, all its levels in one; half widths of intervals stand beside the value they belong to.
 
     `every` are the metrics of the release, which have the half widths.
@@ -47,25 +78,27 @@ def metric_rows(metrics: Sequence[Judged], every: Sequence[Judged]) -> str:
     names = {one.metric for one in every}
     halves = {(one.metric.removesuffix(_HALF_WIDTH), one.level): one.value for one in every if one.metric.endswith(_HALF_WIDTH)}
     shown = [one for one in metrics if not (one.metric.endswith(_HALF_WIDTH) and one.metric.removesuffix(_HALF_WIDTH) in names)]
-    return "".join(_row(list(of), halves) for _, of in groupby(shown, key=lambda one: one.metric))
+    return [_row(list(of), halves) for _, of in groupby(shown, key=lambda one: one.metric)]
 
 
 def named(metric: Judged) -> str:
-    """Return the metric's title, escaped, with its level where it has one."""
-    title = text(reading_of(metric.metric).title)
+    """Return the metric's title with its level where it has one."""
+    title = reading_of(metric.metric).title
     return title if metric.level is None else f"{title} (level {metric.level})"
 
 
-def _row(levels: list[Judged], halves: dict[tuple[str, int | None], float | None]) -> str:
-    name, reading = levels[0].metric, reading_of(levels[0].metric)
-    worst = next(verdict for verdict in _VERDICTS if any(one.verdict == verdict for one in levels))
-    unit = _short_unit(levels)
-    values = " ".join(f'<span class="{one.verdict}">{_value(one, unit, halves.get((name, one.level)))}</span>' for one in levels)
-    mark = f'<span class="mark {worst}">{_WORDS[worst]}</span> ' if _WORDS[worst] else ""
-    return (
-        f"<div class=metric><div class=name>{mark}{text(reading.title)}<br><code class=soft>{text(name)}</code></div>"
-        f"<div class=values>{values}{_across(levels)}{_limits(levels)}</div><div>{_history(levels)}</div>"
-        f"<div class=reading>{text(reading.sentence, limit=400)}</div>{_reasons(levels)}</div>"
+def _row(levels: list[Judged], halves: dict[tuple[str, int | None], float | None]) -> Row:
+    name, unit = levels[0].metric, _short_unit(levels)
+    return Row(
+        metric=name,
+        reading=reading_of(name),
+        verdict=next(verdict for verdict in _VERDICTS if any(one.verdict == verdict for one in levels)),
+        values=tuple((one.verdict, _value(one, unit, halves.get((name, one.level)))) for one in levels),
+        across=_across(levels),
+        limits=tuple(dict.fromkeys(_limit(one) for one in levels if one.threshold is not None)),
+        before=_before(levels, unit),
+        history=_history(levels),
+        reasons=tuple(_reason(one) for one in levels if one.verdict in ("warn", "refuse")),
     )
 
 
@@ -81,7 +114,7 @@ def _across(levels: Sequence[Judged]) -> str:
         return ""
     unit = reading_of(levels[0].metric).unit
     counted = f"{unit}, " if unit not in ("", "share", "index") else ""
-    return f"<br><span class=soft>{counted}levels {levels[0].level} to {levels[-1].level}</span>"
+    return f"{counted}levels {levels[0].level} to {levels[-1].level}"
 
 
 def _value(one: Judged, unit: Unit, half_width: float | None) -> str:
@@ -89,11 +122,6 @@ def _value(one: Judged, unit: Unit, half_width: float | None) -> str:
         return number(one.value, unit)
     margin = f"{100 * half_width:.1f}" if unit == "share" else f"{half_width:.2g}"
     return f"{number(one.value, unit)} ± {margin}"
-
-
-def _limits(levels: Iterable[Judged]) -> str:
-    found = dict.fromkeys(_limit(one) for one in levels if one.threshold is not None)
-    return "".join(f"<br><span class=soft>{limit}</span>" for limit in found)
 
 
 def _limit(one: Judged) -> str:
@@ -104,50 +132,44 @@ def _limit(one: Judged) -> str:
     return f"{'at least' if (one.value > one.threshold) == (one.verdict == 'pass') else 'at most'} {shown}"
 
 
-def _reasons(levels: Iterable[Judged]) -> str:
-    lines = []
-    for one in levels:
-        if one.verdict not in ("warn", "refuse"):
-            continue
-        why = one.reason or f"{number(one.value)} breaks the limit {number(one.threshold)}"
-        examples = "; ".join(text(example, limit=140) for example in one.examples[:_MAX_EXAMPLES])
-        remedy = REMEDIES.get(one.metric)
-        lines.append(
-            f'<div class="reason {one.verdict}">{named(one)}: {text(why, limit=300)}.'
-            f"{f' Such as: {examples}.' if examples else ''}{f' What to try: {text(remedy, limit=300)}.' if remedy else ''}</div>"
-        )
-    return "".join(lines)
+def _reason(one: Judged) -> Reason:
+    return Reason(
+        verdict=one.verdict,
+        named=named(one),
+        why=one.reason or f"{number(one.value)} breaks the limit {number(one.threshold)}",
+        examples=one.examples[:_MAX_EXAMPLES],
+        remedy=REMEDIES.get(one.metric, ""),
+    )
 
 
-def _history(levels: Sequence[Judged]) -> str:
-    """Return what the values were in the release compared with, and a line over all releases where there are several."""
-    unit = _short_unit(levels)
+def _before(levels: Sequence[Judged], unit: Unit) -> str:
+    """Return what the values were in the release compared with."""
     if all(one.before is None for one in levels):
-        was = "no earlier value"
-    elif all(one.before == one.value for one in levels):
-        was = "as before"
-    else:
-        was = f"before: {', '.join(number(one.before, unit) for one in levels)}"
-    return f"<span class=soft>{was}</span>{_line(levels)}"
+        return "no earlier value"
+    if all(one.before == one.value for one in levels):
+        return "as before"
+    return f"before: {', '.join(number(one.before, unit) for one in levels)}"
 
 
-def _line(levels: Sequence[Judged]) -> str:
-    """Return the histories of a metric's levels as small lines, the limit dashed; empty before there are two values."""
+def _history(levels: Sequence[Judged]) -> History | None:
+    """Return the lines of a metric's levels; None before there are two values."""
     limits = sorted({one.threshold for one in levels if one.threshold is not None})
     known = [value for one in levels for _, value in one.history if value is not None]
     releases = [release for release, _ in levels[0].history]
     if len(releases) < 2 or len(known) < 2:
-        return ""
-    low, high = min(known + limits), max(known + limits)
+        return None
+    return History(
+        about=f"{levels[0].metric}, {releases[0]} to {releases[-1]}: {number(min(known))} to {number(max(known))}",
+        limits=tuple(_line([limit, limit], known + limits) for limit in limits),
+        values=tuple(_line([value for _, value in one.history], known + limits) for one in levels),
+    )
 
-    def at(place: int, value: float) -> str:
-        y = 26 - 22 * (value - low) / (high - low) if high > low else 15.0
-        return f"{4 + 112 * place / (len(releases) - 1):.1f},{y:.1f}"
 
-    parts = [f'<polyline class=limit points="{at(0, limit)} {at(len(releases) - 1, limit)}"/>' for limit in limits]
-    for one in levels:
-        points = [at(place, value) for place, (_, value) in enumerate(one.history) if value is not None]
-        parts.append(f'<polyline points="{" ".join(points)}"/>')
-        parts += [f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="2.2"/>' for point in points[-1:]]
-    about = f"{text(levels[0].metric)}, {text(releases[0])} to {text(releases[-1])}: {number(min(known))} to {number(max(known))}"
-    return f'<svg class=line viewBox="0 0 120 30" role="img"><title>{about}</title>{"".join(parts)}</svg>'
+def _line(values: Sequence[float | None], span: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return the points of the values that are known, on a field that `span` fills from foot to head."""
+    low, high = min(span), max(span)
+    return tuple(
+        (4 + 112 * place / (len(values) - 1), 26 - 22 * (value - low) / (high - low) if high > low else 15.0)
+        for place, value in enumerate(values)
+        if value is not None
+    )

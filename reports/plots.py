@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ class Rate:
     half_width: float = 0.0
 
 
-def level_heat_map(counts: Sequence[npt.NDArray[np.int64]]) -> str:
+def level_heat_map(counts: Sequence[npt.NDArray[np.int64]]) -> Markup:
     """Return a row per level and a cell per code, darker where more items use it, white where none does; codes by use."""
     figure = _figure(0.55 * len(counts), left=0.65, right=0.95, top=0.25, bottom=0.1, hspace=1.0)
     rows = [_binned(np.sort(counts_K)[::-1]) for counts_K in counts]
@@ -68,7 +69,7 @@ def _binned(counts_K: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.array([part.mean() for part in parts], dtype=np.float64)
 
 
-def collision_chart(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> str:
+def collision_chart(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> Markup:
     """Return how many items share their SID with how many, before uniqueness and after; pairs are (items of a SID, SIDs)."""
     figure = _figure(2.0, left=0.75, bottom=0.5)
     axis = figure.subplots()
@@ -94,7 +95,7 @@ def _short(count: float) -> str:
     return f"{count:,.0f}"
 
 
-def hit_rate_chart(series: Mapping[str, Sequence[Rate]], *, floor: float | None = None) -> str:
+def hit_rate_chart(series: Mapping[str, Sequence[Rate]], *, floor: float | None = None) -> Markup:
     """Return bars of rates, the series side by side; a missing rate leaves a gap, `floor` is a dashed line."""
     legend = len(series) > 1 or floor is not None
     lines = 1 + max(rate.label.count("\n") for rate in next(iter(series.values())))
@@ -135,7 +136,7 @@ def _figure(
     return figure
 
 
-def _svg(figure: Figure, about: str) -> str:
+def _svg(figure: Figure, about: str) -> Markup:
     stream = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sidlake"}):
         for axis in figure.axes:
@@ -144,4 +145,5 @@ def _svg(figure: Figure, about: str) -> str:
     drawn = stream.getvalue()
     inner = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
     inner = re.sub(r' id="[A-Za-z.]+_\d+"', "", inner)  # nothing refers to them, and two charts would have the same
-    return inner.replace("<svg ", f'<svg role="img" aria-label="{about}" class="chart" ', 1)
+    tagged = inner.replace("<svg ", f'<svg role="img" aria-label="{about}" class="chart" ', 1)
+    return Markup(tagged)  # noqa: S704  matplotlib escapes the texts that it draws

@@ -1,13 +1,14 @@
 """Numbers and texts as the quality report writes them: numbers with their unit, and texts of strangers that can do no harm.
 
-Whatever comes from a catalogue, a recipe or a gate goes through `text` on a page, and through `visible` on a terminal. Not done
-here: sentences about metrics (`readings`).
+Templates write whatever is not `Markup` through `text`; what goes to a terminal goes through `visible`. Not done here: sentences
+about metrics (`readings`).
 """
 
 from __future__ import annotations
 
-from html import escape
 from unicodedata import category
+
+from markupsafe import Markup, escape
 
 from sidlake.quality.readings import Unit
 
@@ -19,14 +20,16 @@ _SMALL = 5e-5
 _PLAIN_UNITS = ("", "share", "index", "distance")
 
 
-def text(value: str, *, limit: int = _MAX_CHARACTERS) -> str:
+def text(value: object, limit: int = _MAX_CHARACTERS) -> Markup:
     r"""Return `value` escaped for HTML, cut to `limit` characters, unprintable ones (line ends, reversals) as blanks.
 
-    >>> text('<b onclick="x">\n')
-    '&lt;b onclick=&quot;x&quot;&gt; '
+    >>> str(text('<b onclick="x">\n'))
+    '&lt;b onclick=&#34;x&#34;&gt; '
     """
-    printable = "".join(character if character.isprintable() else " " for character in value[: limit + 1])
-    return escape(printable if len(printable) <= limit else printable[: limit - 1] + "…")
+    shown = str(value)[: limit + 1]
+    if not shown.isprintable():
+        shown = "".join(character if character.isprintable() else " " for character in shown)
+    return escape(shown if len(shown) <= limit else shown[: limit - 1] + "…")
 
 
 def visible(value: str) -> str:

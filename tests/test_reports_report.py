@@ -16,7 +16,6 @@ from PIL import Image
 
 from sidlake.errors import NotFoundError
 from sidlake.reports.files import MAX_BYTES, write_report
-from sidlake.reports.metrics import metric_rows
 from sidlake.reports.page import page_of
 from sidlake.reports.plots import Rate, collision_chart, hit_rate_chart, level_heat_map
 from sidlake.reports.report import report_of
@@ -252,7 +251,7 @@ def test_history_is_a_line_over_all_releases_and_the_value_before(lake):
     (row,) = report_of(lake).metrics
     assert row.history == (("r000001", 0.1), ("r000002", 0.2), ("r000003", 0.25))
     assert row.before == 0.2
-    html = metric_rows([row], [row])
+    html = page_of(report_of(lake))
     assert "before: 20.0%" in html
     (line,) = re.findall(r'<polyline points="([\d., ]+)"/>', html)
     assert [float(point.split(",")[0]) for point in line.split()] == [4.0, 60.0, 116.0]
