@@ -28,7 +28,7 @@ def recipe_text(roles: Roles, folder: Path) -> str:
     sources = _source_names(roles)
     parts = [
         [
-            "# Proposed from the files by: sidlake init. Check it by: sidlake run retrain --recipe (this file)",
+            "# Proposed from the files by: sidlake init. Check it by: sidlake validate (this file)",
             _pair("name", _name(roles)),
         ],
         *(_source(name, file, roles, folder) for file, name in sources),
