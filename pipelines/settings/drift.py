@@ -11,7 +11,7 @@ __all__ = ["DriftConfig", "RetirementConfig"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftConfig:
-    """Limits of the signals in `pipelines.drift`; None gives no signal.
+    """Limits of the signals in `pipelines.measuring.drift`; None gives no signal.
 
     Attributes:
         max_staleness_share: items whose vector would choose other codes today, as a share.
