@@ -24,6 +24,7 @@ from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
 from sidlake.cli.explain import explain
 from sidlake.cli.export import export
+from sidlake.cli.next_steps import next_steps
 from sidlake.cli.output import (
     DEFAULT_RECIPE,
     DEFAULT_WAREHOUSE,
@@ -47,19 +48,23 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
 _COMPARED = ["method", "status", "raw_collision_rate", "unique_share", "moved_share", "mean_move_cost", "lowest_utilisation"]
 _COMPARED += ["reconstruction_error", "ehr_raw", "ehr_unmoved", "ehr_reconstructed"]
 _COMPARED_TIMES = ["embed_seconds", "fit_seconds", "assign_seconds"]
 
 
 @app.callback(invoke_without_command=True)
-def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _root(context: typer.Context, show_version: _Version = False) -> None:
     """Semantic IDs as a feature store: unique, checked, versioned, readable by SQL and by a training job."""
     if show_version:
-        typer.echo(f"sidlake {version('sidlake')}")
+        print_line(f"sidlake {version('sidlake')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        for line in next_steps(Path()):
+            print_line(line)
 
 
 @app.command()
