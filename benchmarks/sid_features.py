@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from machine import machine
-from recommend import RECIPES, ROOT, _has_beauty
+from recommend import RECIPES, ROOT, has_beauty
 from scipy.stats import t as student
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
@@ -61,7 +61,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = []
     for name in arguments.data:
-        if name != "beauty" or _has_beauty():
+        if name != "beauty" or has_beauty():
             data = read(name, arguments.warehouse)
             rows += [{"data": name, **row} for row in measured(data, arguments.seeds)]
     result = {"machine": machine("torch", "tokenizers"), "seeds": arguments.seeds, "rows": rows}

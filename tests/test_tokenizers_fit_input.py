@@ -91,3 +91,14 @@ def test_append_needs_a_tokenizer_with_a_digit():
     codes, norms = model.encode_with_norms(x)
     with pytest.raises(ValueError, match="append needs a tokenizer with a digit, got residual_kmeans"):
         make_unique("append", model, codes, norms, facts().item_hashes_N, latents_of=lambda chosen: x[chosen])
+
+
+def test_one_odd_row_among_copies_is_far_by_the_length_of_the_copies():
+    x = np.full((600, 3), 2.0, np.float32)
+    x[17] = 1000.0
+    assert far_rows(x, 20.0)[0].tolist() == [17]
+    x[17] = 20.0
+    assert far_rows(x, 20.0)[0].tolist() == []
+    x[:] = 0.0
+    x[17] = 1000.0  # of rows at the origin nothing says what is far
+    assert far_rows(x, 20.0)[0].tolist() == []

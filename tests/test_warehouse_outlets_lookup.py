@@ -36,7 +36,7 @@ def published(warehouse, count=12, **changes):
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     """Twelve items, released, in a folder whose name means something in SQL, in a URL and to a shell. Tests only read it."""
-    warehouse = Warehouse.create_or_open(tmp_path_factory.mktemp("lake") / "it's a #lake? 100 50")
+    warehouse = Warehouse.create_or_open(tmp_path_factory.mktemp("lake") / "it's a #lake 100 50")
     published(warehouse)
     return warehouse
 

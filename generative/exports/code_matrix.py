@@ -26,7 +26,7 @@ def write_grid(codes: CatalogueCodes, folder: Path) -> list[Path]:
 
     An item's number is its place in the order of SIDs; `items.parquet` maps numbers to item_ids, and histories must use them.
     """
-    about = {"widths": ",".join(map(str, codes.widths)), "layout": "levels,items"}
+    about = {"layout": f"levels,items; widths {','.join(map(str, codes.widths))}"}  # one entry: two come out in any order
     tensors = {"codes": np.ascontiguousarray(codes.codes_NL.T.astype(np.int64))}
     save_file(tensors, folder / "item_sids.safetensors", metadata=about)
     numbers = pa.array(np.arange(len(codes.item_ids)), pa.int64())
