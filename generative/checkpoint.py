@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from sidlake.generative.config import DecoderConfig, GenerativeConfig
 from sidlake.generative.models.item_facts import ItemFacts
 from sidlake.generative.models.packed_decoder import PackedDecoder
 from sidlake.generative.models.tiger import GenerativeModel
+from sidlake.whole_files import replacing
 
 __all__ = ["CheckpointInfo", "load_checkpoint", "read_checkpoint_info", "save_checkpoint"]
 
@@ -67,32 +65,22 @@ def save_checkpoint(
         msg = f"the model has widths {own} and {model.config}, not {widths} and {config}"
         raise ValueError(msg)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = directory.with_name(f".{directory.name}-{uuid.uuid4().hex}")
-        partial.mkdir()
-    except OSError as error:
-        msg = f"cannot write checkpoint {directory}: {error}; choose a writable folder"
-        raise StorageError(msg, path=str(directory)) from error
-    try:
-        save_model(model, str(partial / _WEIGHTS))
-        info = CheckpointInfo(
-            format=_FORMAT,
-            release_id=release_id,
-            generation=generation,
-            codebook_hash=codebook_hash,
-            widths=tuple(widths),
-            config=config,
-            weights_sha256=_sha256(partial / _WEIGHTS),
-        )
-        (partial / _INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
-        _flush(partial / _WEIGHTS, partial / _INFO, partial)
-        partial.rename(directory)
-        _flush(directory.parent)
+        with replacing(directory) as partial:
+            partial.mkdir()
+            save_model(model, str(partial / _WEIGHTS))
+            info = CheckpointInfo(
+                format=_FORMAT,
+                release_id=release_id,
+                generation=generation,
+                codebook_hash=codebook_hash,
+                widths=tuple(widths),
+                config=config,
+                weights_sha256=_sha256(partial / _WEIGHTS),
+            )
+            (partial / _INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        msg = f"cannot write checkpoint {directory}: {error}; free some space, or delete the folder if it exists"
+        msg = f"cannot write checkpoint {directory}: {error}; choose a writable folder, free some space, or delete the folder if it exists"
         raise StorageError(msg, path=str(directory)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return info
 
 
@@ -167,12 +155,3 @@ def _config_of(values: dict[str, object]) -> DecoderConfig | GenerativeConfig:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(*paths: Path) -> None:
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

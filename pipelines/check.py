@@ -2,13 +2,12 @@
 
 Beside those metrics it measures what takes the warehouse to know: whether sessions ask for events that the generation learned from
 (`leaks`), whether new items were embedded as the published ones were (`foreigners`), what the release changes at once (`jumps`),
-and whether the text model tells texts apart (`readable_texts`). Relative gates compare with the release that the run started from.
+and whether the text model tells texts apart (`confused_texts`). Relative gates compare with the release that the run started from.
 A gate that refuses does not stop this step: the verdict is stored, and the release step acts on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -23,21 +22,23 @@ from sidlake.pipelines.fit_inputs.former_generation import former_codes
 from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
 from sidlake.pipelines.fuse import load_fusion
 from sidlake.pipelines.generation import fused_vectors, load_generation
+from sidlake.pipelines.measuring.confused_texts import text_metrics
 from sidlake.pipelines.measuring.foreigners import foreign_items
 from sidlake.pipelines.measuring.jumps import jump_metrics
-from sidlake.pipelines.measuring.leaks import leaked, learned_events
-from sidlake.pipelines.measuring.offenders import Offenders, with_examples
-from sidlake.pipelines.measuring.readable_texts import text_metrics
+from sidlake.pipelines.measuring.leaks import learned_events
 from sidlake.pipelines.measuring.staleness import staleness_metrics
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.quality.gates import Earlier, Metric, Verdict, gates_in_force, judge, to_table
+from sidlake.quality.gates import Earlier, Metric, gates_in_force, judge, to_table, worst
+from sidlake.quality.leaks import leaked
 from sidlake.quality.measure import Former, crowding, measure
 from sidlake.quality.metrics.sessions import Sessions
+from sidlake.quality.offenders import Offenders, with_examples
 from sidlake.tokenizers.generations.relabelled import own_codes
 from sidlake.warehouse.contracts import conform
 from sidlake.warehouse.embeddings import as_codes
+from sidlake.warehouse.releases import level_widths
 
-__all__ = ["check_quality", "worst"]
+__all__ = ["check_quality"]
 
 _COLUMNS = ["item_id", "codes", "raw_codes", "move_cost", "residual_norm"]
 
@@ -49,13 +50,7 @@ def check_quality(ctx: RunContext) -> StepReport:
     rows = conform(to_table(verdicts), "sid_quality")
     ctx.write("sid_quality", rows)
     ctx.state.metrics = {v.metric: v.value for v in verdicts if v.level is None and v.value is not None and isfinite(v.value)}
-    return StepReport(step="check", rows={"sid_quality": len(rows)}, details={"verdict": worst(verdicts)})
-
-
-def worst(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdict on the whole: refuse if any refuses, else warn if any warns, else pass."""
-    found = {verdict.verdict for verdict in verdicts}
-    return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
+    return StepReport(step="check", rows={"sid_quality": len(rows)}, details={"verdict": worst(one.verdict for one in verdicts)})
 
 
 def _earlier(ctx: RunContext) -> Earlier:
@@ -132,8 +127,7 @@ def _former(ctx: RunContext, items: pa.Table, unaligned_NL: npt.NDArray[np.integ
     base, codes_NL = ctx.base, former_codes(ctx, items)
     if base is None or base.generation == ctx.generation or codes_NL is None:
         return None
-    of_level = ctx.warehouse.scan("codebooks", version=base.tables["codebooks"]).filter(pl.col("generation") == base.generation)
-    widths = of_level.group_by("level").len().sort("level").collect()["len"].to_list()
+    widths = level_widths(ctx.warehouse, base)
     return Former(codes_NL=codes_NL, widths=widths, unaligned_NL=unaligned_NL) if len(widths) == unaligned_NL.shape[1] else None
 
 

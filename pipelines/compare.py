@@ -30,6 +30,7 @@ from sidlake.quality.imported import read_assignment
 from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.warehouse.places.location import locate
 from sidlake.warehouse.tables import Warehouse
+from sidlake.whole_files import replacing
 
 __all__ = ["Compared", "compare", "compare_method", "comparison_folder", "method_paths"]
 
@@ -203,7 +204,6 @@ def _keep(path: Path, row: Compared) -> None:
     fields = Compared.__dataclass_fields__
     kinds = {"str": pa.string(), "bool | None": pa.bool_(), "int | None": pa.int64(), "float | None": pa.float64()}
     schema = pa.schema([(name, kinds[str(field.type)]) for name, field in fields.items()])
-    beside = path.with_suffix(".tmp")
     kept = [{name: entry.get(name) for name in fields} for entry in [*rows, asdict(row)]]
-    pq.write_table(pa.Table.from_pylist(sorted(kept, key=lambda entry: entry["method"]), schema=schema), beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        pq.write_table(pa.Table.from_pylist(sorted(kept, key=lambda entry: entry["method"]), schema=schema), beside)

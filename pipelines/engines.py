@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sidlake.pipelines.progress import Progress
+from sidlake.whole_files import replacing
 
 __all__ = ["Engine", "LocalEngine", "Transform", "stage", "transform_row_group"]
 
@@ -72,11 +73,9 @@ def transform_row_group(transform: Transform, source: Path, group: int, target: 
     """Write one transformed row group; return its file and the number of rows read."""
     with pq.ParquetFile(source) as parquet:
         rows = parquet.read_row_group(group)
-    target.mkdir(parents=True, exist_ok=True)
     file = target / f"part-{group:06d}.parquet"
-    beside = file.with_suffix(".tmp")
-    pq.write_table(transform(rows), beside, compression="zstd")
-    beside.replace(file)
+    with replacing(file) as beside:
+        pq.write_table(transform(rows), beside, compression="zstd")
     return file, len(rows)
 
 

@@ -17,11 +17,12 @@ from typing import Any, Literal, get_args
 
 from sidlake.errors import RecipeError
 from sidlake.generative.config import DecoderConfig, GenerativeConfig
-from sidlake.pipelines.settings.drift import DriftConfig, RetirementConfig
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
 from sidlake.pipelines.settings.methods import method_file
 from sidlake.pipelines.settings.parsing import parse_dataclass
+from sidlake.pipelines.settings.retirement import RetirementConfig
 from sidlake.pipelines.settings.sources import Column, ColumnType, Pick, Rule, SourceConfig, check_instant
+from sidlake.quality.drift import DriftConfig
 from sidlake.quality.gates import Gate
 from sidlake.tokenizers.quantizers.residual_kmeans import default_widths
 from sidlake.tokenizers.registry import KINDS, tokenizer_class

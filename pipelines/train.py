@@ -17,7 +17,7 @@ from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.catalog import write_catalog
 from sidlake.warehouse.embeddings import matrix_for
 from sidlake.warehouse.keep.leases import reading
-from sidlake.warehouse.releases import Release
+from sidlake.warehouse.releases import Release, level_widths
 
 if TYPE_CHECKING:
     from sidlake.generative.config import DecoderConfig, GenerativeConfig
@@ -49,7 +49,7 @@ def _train(ctx: RunContext, config: DecoderConfig | GenerativeConfig, current: R
     tables = {
         name: ctx.warehouse.read(name, version=current.tables[name]) for name in ("user_sequences", "semantic_ids", "sid_trie")
     }
-    widths = _widths(ctx.warehouse.read("codebooks", version=current.tables["codebooks"], columns=["level"]))
+    widths = level_widths(ctx.warehouse, current)
     unfinished = ctx.warehouse.checkpoints_dir / f".training-{folder.name}"
     with ctx.progress.track("training") as update:
         result = train_and_evaluate(
@@ -122,8 +122,3 @@ def _write(ctx: RunContext, current: Release, result: TrainerResult) -> None:
     )
     ctx.warehouse.upsert("model_metrics", metrics, ["release_id", "model", "split", "metric"], run_id=ctx.run_id)
     ctx.warehouse.upsert("recommendations", recommendations, ["release_id", "user_id", "rank"], run_id=ctx.run_id)
-
-
-def _widths(levels: pa.Table) -> tuple[int, ...]:
-    counts = {entry["values"]: entry["counts"] for entry in levels.column("level").value_counts().to_pylist()}
-    return tuple(counts[level] for level in sorted(counts))

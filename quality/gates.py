@@ -38,6 +38,7 @@ __all__ = [
     "remedy_for",
     "require_pass",
     "to_table",
+    "worst",
 ]
 
 Earlier = Mapping[tuple[str, int | None], float | None]
@@ -46,7 +47,7 @@ Earlier = Mapping[tuple[str, int | None], float | None]
 Severity = Literal["refuse", "warn"]
 Outcome = Literal["pass", "warn", "refuse", "info"]
 
-_RANK: dict[Outcome, int] = {"info": 0, "pass": 1, "warn": 2, "refuse": 3}
+_RANK: dict[str, int] = {"info": 0, "pass": 1, "warn": 2, "refuse": 3}
 
 REMEDIES: dict[str, str] = {
     "raw_collision_rate": "use wider or more levels, and look for items whose text is the same",
@@ -235,6 +236,15 @@ def judge(metrics: Sequence[Metric], gates: Sequence[Gate], *, earlier: Earlier 
     ]
     absent = [gate for gate in gates if not any(_applies(gate, metric) for metric in metrics)]
     return verdicts + [_unmeasured(gate, gate.level, None) for gate in absent]
+
+
+def worst(outcomes: Iterable[str], *, least: Outcome = "pass") -> str:
+    """Return the most severe of `outcomes`, and no less than `least`: the verdict on a whole release, or on a metric's levels.
+
+    >>> worst(["info", "warn", "pass"]), worst([])
+    ('warn', 'pass')
+    """
+    return max((least, *outcomes), key=_RANK.__getitem__)
 
 
 def _applies(gate: Gate, metric: Metric) -> bool:

@@ -39,6 +39,7 @@ from sidlake.quality.gates import COLLAPSE, Gate, judge, require_pass
 from sidlake.quality.measure import measure_codes
 from sidlake.quality.metrics.collision import group_sizes
 from sidlake.tokenizers.item_ids import normal_ids, read_id_list
+from sidlake.whole_files import replacing
 
 __all__ = [
     "FORMATS",
@@ -133,10 +134,8 @@ def write_assignment(assignment: Assignment, path: Path) -> None:
         "item_id": assignment.item_ids.take(order),
         "codes": pa.ListArray.from_arrays(offsets, pa.array(codes_NL.ravel(), pa.int32())),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True)}), beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True)}), beside)
 
 
 def require_sound(assignment: Assignment, gates: Sequence[Gate] = ()) -> None:

@@ -5,13 +5,13 @@ Not done here: what the page says (`report`, `report_page`), and when a run writ
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 from sidlake.errors import NotFoundError
 from sidlake.reports.report import report_of
 from sidlake.warehouse.places.storage import disk_errors
 from sidlake.warehouse.tables import Warehouse
+from sidlake.whole_files import replacing
 
 __all__ = ["MAX_BYTES", "report_path", "write_report"]
 
@@ -49,14 +49,8 @@ def write_report(
         if len(page) < MAX_BYTES:
             break
     path = output or report_path(warehouse, report.release.release_id)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        try:
-            beside.write_bytes(page)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with disk_errors(path), replacing(path) as beside:
+        beside.write_bytes(page)
     if output is None:
         warehouse.keep(path)
     return {"path": str(path), "release": report.release.release_id, "verdict": report.verdict, "bytes": len(page)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sidlake.quality.gates import REMEDIES
+from sidlake.quality.gates import REMEDIES, worst
 from sidlake.quality.readings import GROUPS, Reading, Unit, reading_of
 from sidlake.reports.report import Judged
 from sidlake.reports.text import number
@@ -18,7 +18,6 @@ __all__ = ["History", "Reason", "Row", "grouped_metrics", "judged_metrics", "met
 
 _HALF_WIDTH = "_ci_half_width"
 _MAX_EXAMPLES = 5
-_VERDICTS = ("refuse", "warn", "pass", "info")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +91,7 @@ def _row(levels: list[Judged], halves: dict[tuple[str, int | None], float | None
     return Row(
         metric=name,
         reading=reading_of(name),
-        verdict=next(verdict for verdict in _VERDICTS if any(one.verdict == verdict for one in levels)),
+        verdict=worst((one.verdict for one in levels), least="info"),
         values=tuple((one.verdict, _value(one, unit, halves.get((name, one.level)))) for one in levels),
         across=_across(levels),
         limits=tuple(dict.fromkeys(_limit(one) for one in levels if one.threshold is not None)),

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sidlake.quality.gates import worst
 from sidlake.quality.metrics.churn import LevelChurn, churn
 from sidlake.quality.metrics.collision import collision_stats
 from sidlake.quality.readings import READINGS
 from sidlake.reports.prefix_tree import Prefix, prefix_tree
 from sidlake.tokenizers.semantic_id import format_sids
 from sidlake.warehouse.embeddings import as_codes
-from sidlake.warehouse.releases import Release, get, readable
+from sidlake.warehouse.releases import Release, get, level_widths, readable
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["Comparison", "Item", "Judged", "Moved", "Report", "report_of", "verdict_of"]
@@ -144,7 +145,7 @@ def report_of(
     until = known[: [one.release_id for one in known].index(release.release_id) + 1]
     other = get(warehouse, against) if against else until[-2] if len(until) > 1 else None
     sids = _sids(warehouse, release)
-    widths = _widths(warehouse, release)
+    widths = level_widths(warehouse, release)
     codes_NL, raw_NL = (as_codes(sids[name].to_arrow()) for name in ("codes", "raw_codes"))
     tree = prefix_tree(codes_NL, max_shown=max_shown)
     furthest = _furthest(sids)
@@ -177,8 +178,7 @@ def report_of(
 
 def verdict_of(warehouse: Warehouse, release: Release) -> str:
     """Return ``refuse`` if any metric of the release is refused (its gates were overridden), else ``warn``, else ``pass``."""
-    found = set(warehouse.read("sid_quality", version=release.tables["sid_quality"], columns=["verdict"])["verdict"].to_pylist())
-    return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")
+    return worst(warehouse.read("sid_quality", version=release.tables["sid_quality"], columns=["verdict"])["verdict"].to_pylist())
 
 
 def _sids(warehouse: Warehouse, release: Release) -> pl.DataFrame:
@@ -188,11 +188,6 @@ def _sids(warehouse: Warehouse, release: Release) -> pl.DataFrame:
     frame = rows.filter(pl.col("generation") == release.generation).select(kept).collect()
     codes_NL = as_codes(frame["codes"].to_arrow())
     return frame[np.lexsort(codes_NL.T[::-1])]
-
-
-def _widths(warehouse: Warehouse, release: Release) -> tuple[int, ...]:
-    rows = warehouse.scan("codebooks", version=release.tables["codebooks"]).filter(pl.col("generation") == release.generation)
-    return tuple(rows.group_by("level").len().sort("level").collect()["len"].to_list())
 
 
 def _judged(warehouse: Warehouse, releases: Sequence[Release], other: Release | None) -> tuple[Judged, ...]:
@@ -295,7 +290,7 @@ def _compare(warehouse: Warehouse, sids: pl.DataFrame, codes_NL: Codes, widths: 
     if len(both):
         before_NL, after_NL = (as_codes(both[name].to_arrow()) for name in ("codes_before", "codes"))
         levels = min(before_NL.shape[1], after_NL.shape[1])
-        widths_before = _widths(warehouse, other)
+        widths_before = level_widths(warehouse, other)
         found = churn(before_NL[:, :levels], after_NL[:, :levels], widths_before[:levels], widths[:levels])
     return Comparison(
         against=other,

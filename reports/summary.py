@@ -13,6 +13,7 @@ import polars as pl
 
 from sidlake.errors import NotFoundError
 from sidlake.generative.judging.judge import HEADLINES
+from sidlake.quality.gates import worst
 from sidlake.tokenizers.semantic_id import format_sids, parse_sid
 from sidlake.warehouse.embeddings import as_matrix
 from sidlake.warehouse.holds import hold_by
@@ -32,7 +33,6 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
         _frame(warehouse, release, "rejected_rows", ["target", "rule"]).group_by("target", "rule").agg(pl.len().alias("rows"))
     )
     quality = _frame(warehouse, release, "sid_quality", ["metric", "level", "value", "threshold", "verdict"])
-    verdicts = set(quality["verdict"])
     models = pl.DataFrame()
     if warehouse.exists("model_metrics"):
         of_release = warehouse.scan("model_metrics").filter(pl.col("release_id") == release.release_id).drop("release_id")
@@ -45,7 +45,7 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
         "published_by": release.published_by,
         "override": release.override,
         "hold": hold.spelled() if (hold := hold_by(warehouse, release)) else None,
-        "verdict": next((v for v in ("refuse", "warn") if v in verdicts), "pass"),
+        "verdict": worst(quality["verdict"]),
         "tables": tables,
         "rejected": rejected.sort("target", "rows", "rule", descending=[False, True, False]).to_dicts(),
         "quality": quality.to_dicts(),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sidlake.errors import SidlakeError, StorageError
-from sidlake.quality.gates import remedy_for
+from sidlake.quality.gates import remedy_for, worst
 from sidlake.warehouse.codes import verify_stored_codes
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.file_digests import check_files
@@ -47,7 +47,7 @@ def check_release(warehouse: Warehouse, release_id: str = "current") -> dict[str
     return {
         "release": release.release_id,
         "generation": release.generation,
-        "verdict": "broken" if broken else _worst(metrics),
+        "verdict": "broken" if broken else worst(row["verdict"] for row in metrics),
         "override": release.override,
         "broken": broken,
         "metrics": metrics,
@@ -84,8 +84,3 @@ def _metrics(warehouse: Warehouse, release: Release) -> list[dict[str, Any]]:
     """Return the stored verdicts, with a remedy for those that do not pass."""
     rows = warehouse.read("sid_quality", version=release.tables["sid_quality"]).to_pylist()
     return [row | {"remedy": remedy_for(row["metric"]) if row["verdict"] in ("warn", "refuse") else None} for row in rows]
-
-
-def _worst(metrics: list[dict[str, Any]]) -> str:
-    found = {row["verdict"] for row in metrics}
-    return next((verdict for verdict in ("refuse", "warn") if verdict in found), "pass")

@@ -12,8 +12,7 @@ from sidlake.assets.jobs import jobs_for
 from sidlake.assets.resources import REASON_TAG
 from sidlake.assets.sensors import drift_sensor_for, source_sensor_for
 from sidlake.assets.settings import Settings
-from sidlake.pipelines.measuring.drift import signals
-from sidlake.pipelines.settings.drift import DriftConfig
+from sidlake.quality.drift import DriftConfig, signals
 from sidlake.warehouse.holds import lift
 from sidlake.warehouse.releases import publish, rollback
 

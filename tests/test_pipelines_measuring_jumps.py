@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from sidlake.errors import GateFailed
-from sidlake.pipelines.measuring.readable_texts import confused_share
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id
 from sidlake.pipelines.steps import run_job
 from sidlake.quality.gates import GUARDS
+from sidlake.quality.metrics.confused_texts import confused_share
 from sidlake.warehouse.releases import current
 from sidlake.warehouse.tables import Warehouse
 

@@ -11,8 +11,6 @@ not stored.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +23,7 @@ from safetensors.numpy import save
 from sidlake.errors import ArtifactError
 from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import Tokenizer
+from sidlake.whole_files import replacing
 
 __all__ = ["codebook_hash", "load_codebook", "save_codebook"]
 
@@ -34,13 +33,14 @@ _KEY = "sidlake"
 
 
 def save_codebook(model: Tokenizer, path: Path | str) -> str:
-    """Write `model` to `path`, replacing what is there, and return its `codebook_hash`. The folder must exist."""
+    """Write `model` to `path`, replacing what is there, and return its `codebook_hash`."""
     digest = codebook_hash(model)
     about = {"format": _FORMAT, "version": _VERSION, "kind": model.kind, "config": _fields(model), "sha256": digest}
     if model.made_with:
         about["made_with"] = dict(model.made_with)
     # One key, because safetensors writes several in an order that changes from call to call.
-    _write_whole(Path(path), save(model.tensors(), metadata={_KEY: json.dumps(about, sort_keys=True)}))
+    with replacing(Path(path)) as beside:
+        beside.write_bytes(save(model.tensors(), metadata={_KEY: json.dumps(about, sort_keys=True)}))
     return digest
 
 
@@ -97,23 +97,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         msg = f"{path} is not a readable safetensors file ({error}): restore it or fit again"
         raise ArtifactError(msg, path=str(path)) from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds all of it or is as before, whatever dies and whenever."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes files that nobody else may read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

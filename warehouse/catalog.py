@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from sidlake.warehouse.places.object_files import let_read
 from sidlake.warehouse.releases import Release, readable
 from sidlake.warehouse.sql import empty, identifier, literal, over_files, sql_type, table_at, without_globs
 from sidlake.warehouse.tables import Warehouse
+from sidlake.whole_files import replacing
 
 __all__ = ["connect", "is_current", "query", "statements", "write_catalog"]
 
@@ -342,15 +342,13 @@ def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which takes its place when the block succeeds and is removed when it fails."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    """Yield a path as `replacing` does, for a database too, with an error that says what to do."""
     try:
-        yield temporary
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            try:
+                yield temporary
+            finally:
+                temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
     except (OSError, duckdb.IOException) as error:
         msg = f"cannot write {path}: {error}; free space, or make the directory writable"
         raise StorageError(msg, path=str(path)) from error
-    finally:
-        for rest in (temporary, temporary.with_name(temporary.name + ".wal")):
-            with suppress(OSError):
-                rest.unlink(missing_ok=True)

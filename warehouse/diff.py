@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from sidlake.warehouse.releases import Release, get
+from sidlake.warehouse.releases import Release, get, level_widths
 from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import literal, over_files
 from sidlake.warehouse.tables import Warehouse
@@ -124,7 +124,7 @@ def _items(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, old: Rel
 
 def _sids(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, old: Release, new: Release) -> SidChanges:
     same = old.generation == new.generation
-    lengths = [_num_levels(warehouse, release) for release in (old, new)]
+    lengths = [len(level_widths(warehouse, release)) for release in (old, new)]
     codes = [f"code_{level}" for level in range(max(lengths))]
     equal = [f"o.{code} IS NOT DISTINCT FROM n.{code}" for code in codes]  # the columns: slices of lists take four times as long
     both, kept = "o.item_id IS NOT NULL AND n.item_id IS NOT NULL", " AND ".join(equal)
@@ -146,11 +146,6 @@ def _sids(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, old: Rele
         kept_prefixes=[count + common for count in found[4]],
         examples=_moved(connection, found[5] or []),
     )
-
-
-def _num_levels(warehouse: Warehouse, release: Release) -> int:
-    rows = warehouse.read("codebooks", version=release.tables["codebooks"], columns=["generation", "level"])
-    return len({row["level"] for row in rows.to_pylist() if row["generation"] == release.generation})
 
 
 def _moved(connection: duckdb.DuckDBPyConnection, item_ids: list[str]) -> list[dict[str, str]]:

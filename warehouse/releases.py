@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from sidlake.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict, StorageError
@@ -41,6 +42,7 @@ __all__ = [
     "find",
     "get",
     "history",
+    "level_widths",
     "publish",
     "readable",
     "rollback",
@@ -287,3 +289,9 @@ def _append(warehouse: Warehouse, release: Release, version: int | None, run_id:
     row = {field.name: getattr(release, field.name) for field in fields(release)}
     row |= {name: json.dumps(row[name], sort_keys=True, allow_nan=False) for name in _JSON if row[name] is not None}
     warehouse.append_at("releases", pa.Table.from_pylist([row], CONTRACTS["releases"]), head=version, run_id=run_id)
+
+
+def level_widths(warehouse: Warehouse, release: Release) -> tuple[int, ...]:
+    """Return the number of codes of each level of the release's generation, from the first level on."""
+    rows = warehouse.scan("codebooks", version=release.tables["codebooks"]).filter(pl.col("generation") == release.generation)
+    return tuple(rows.group_by("level").len().sort("level").collect()["len"].to_list())

@@ -29,8 +29,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +44,7 @@ from sidlake.encoders.fusion.fit import fit_tensors
 from sidlake.encoders.fusion.fit_input import check_near, check_pairs
 from sidlake.encoders.fusion.network import Network, apply_network, shapley_shares, unit_rows
 from sidlake.errors import ArtifactError, EncoderError
+from sidlake.whole_files import replacing
 
 __all__ = ["Fusion", "FusionConfig", "ModalityWeight"]
 
@@ -218,17 +217,8 @@ class Fusion:
         said = {"format": _FORMAT, "config": self.config.described(), "fusion_id": self.fusion_id}
         more = {"about": self.about, "made_with": self.made_with}
         header = json.dumps(said | {name: value for name, value in more.items() if value}, sort_keys=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(to_safetensors(self._tensors, metadata={"fusion": header}))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as beside:
+            beside.write_bytes(to_safetensors(self._tensors, metadata={"fusion": header}))
 
     @classmethod
     def load(cls, path: Path) -> Fusion:

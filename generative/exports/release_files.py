@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +11,7 @@ from sidlake.generative.exports.catalogue_codes import CatalogueCodes
 from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.releases import Release
 from sidlake.warehouse.tables import Warehouse
+from sidlake.whole_files import replacing
 
 __all__ = ["KINDS", "Kind", "export_release"]
 
@@ -31,14 +30,10 @@ def export_release(
     if output.exists():
         msg = f"{output} is there already; exports do not overwrite, name a folder that is not there"
         raise ContractError(msg, output=str(output))
-    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
+    with replacing(output) as partial:
+        partial.mkdir()
         with reading(warehouse, release) as found:
             files = _writer(warehouse, found, kind, dense_levels=dense_levels, numbered=numbered)(partial)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return found.release_id, sorted(output / path.relative_to(partial) for path in files)
 
 

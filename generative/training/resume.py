@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from sidlake.errors import ArtifactError, StaleReleaseError
 from sidlake.generative.models.packed_decoder import PackedDecoder
 from sidlake.generative.sequences import Histories
+from sidlake.whole_files import replacing
 
 __all__ = ["EpochRow", "TrainingState", "fingerprint", "read_state", "write_state"]
 
@@ -68,22 +67,18 @@ def write_state(
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value.detach().cpu().clone() for name, value in values.items()}
     final = folder / f"epoch-{len(state.curve):05d}"
-    partial = folder / f".{final.name}-{uuid.uuid4().hex}"
-    partial.mkdir(parents=True)
-    save_file(tensors, partial / "state.safetensors")
-    info = {
-        "format": _FORMAT,
-        "training": training,
-        "curve": [asdict(row) for row in state.curve],
-        "best_epoch": state.best_epoch,
-        "sha256": _sha256(partial / "state.safetensors"),
-    }
-    (partial / "state.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
-    for path in (partial / "state.safetensors", partial / "state.json", partial):
-        _flush(path)
     shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _flush(folder)
+    with replacing(final) as beside:
+        beside.mkdir()
+        save_file(tensors, beside / "state.safetensors")
+        info = {
+            "format": _FORMAT,
+            "training": training,
+            "curve": [asdict(row) for row in state.curve],
+            "best_epoch": state.best_epoch,
+            "sha256": _sha256(beside / "state.safetensors"),
+        }
+        (beside / "state.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     for older in folder.iterdir():
         if older != final and older.is_dir() and older.name.lstrip(".").startswith("epoch-"):
             shutil.rmtree(older, ignore_errors=True)
@@ -148,11 +143,3 @@ def _copy(model: PackedDecoder) -> dict[str, Tensor]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from sidlake.pipelines.recipe import Recipe, digest_of
+from sidlake.whole_files import replacing
 
 __all__ = ["Remembered", "cache_key", "digest_of_files", "forget_others", "recall", "remember"]
 
@@ -54,15 +54,20 @@ def cache_key(recipe: Recipe, digests: Mapping[str, str]) -> str:
 
 
 def remember(folder: Path, key: str, what: Remembered) -> None:
-    """Write `what` under `folder`; a torn entry is impossible (written beside, then renamed)."""
-    target, beside = folder / key, folder / f".{key}-{uuid.uuid4().hex}"
+    """Write `what` under `folder`, where nobody has done so."""
+    target = folder / key
     if target.exists():
         return
-    beside.mkdir(parents=True)
-    what.evidence.write_parquet(beside / "evidence.parquet")
-    what.heard.write_parquet(beside / "heard.parquet")
-    (beside / "files.json").write_text(json.dumps({"digests": what.digests, "rows_read": what.rows_read}), encoding="utf-8")
-    beside.rename(target)
+    try:
+        with replacing(target) as beside:
+            beside.mkdir()
+            what.evidence.write_parquet(beside / "evidence.parquet")
+            what.heard.write_parquet(beside / "heard.parquet")
+            about = {"digests": what.digests, "rows_read": what.rows_read}
+            (beside / "files.json").write_text(json.dumps(about), encoding="utf-8")
+    except OSError:
+        if not target.exists():  # another run remembers the same
+            raise
 
 
 def recall(folder: Path, key: str) -> Remembered | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
+
+from sidlake.whole_files import replacing
 
 __all__ = ["PictureFiles"]
 
@@ -49,10 +50,8 @@ class PictureFiles:
         return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest() if digests else ""
 
     def remember(self) -> None:
-        """Write what was seen; a torn file is impossible (written beside, then renamed)."""
+        """Write what was seen."""
         if self._memory is None or not self._seen:
             return
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._memory.with_name(f".{self._memory.name}-{uuid.uuid4().hex}")
-        beside.write_text(json.dumps(self._seen), encoding="utf-8")
-        beside.replace(self._memory)
+        with replacing(self._memory) as beside:
+            beside.write_text(json.dumps(self._seen), encoding="utf-8")

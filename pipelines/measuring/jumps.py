@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidlake.pipelines.run import RunContext
 from sidlake.quality.gates import Metric
+from sidlake.quality.metrics.jumps import jumps
 from sidlake.warehouse.embeddings import BY_ITEM, present_modalities
 
-__all__ = ["jump_metrics", "jumps"]
+__all__ = ["jump_metrics"]
 
 _CONTENT = ["item_id", "content_hash"]
 
@@ -39,21 +39,6 @@ def jump_metrics(ctx: RunContext, items: pa.Table) -> list[Metric]:
         Metric(metric="rejected_share_rise", value=rise),
         Metric(metric="without_vector_share_rise", value=None if before is None else _without_vector_rise(ctx, before, items)),
     ]
-
-
-def jumps(before: pa.Table, now: pa.Table) -> tuple[float, float]:
-    """Return the shares of the items `before` (item_id, content_hash) that `now` lacks, and that it has with another content.
-
-    >>> before = pa.table({"item_id": ["a", "b", "c", "d"], "content_hash": ["1", "2", "3", "4"]})
-    >>> jumps(before, pa.table({"item_id": ["a", "b", "c"], "content_hash": ["1", "2", "5"]}))
-    (0.25, 0.25)
-    """
-    if not len(before):
-        return 0.0, 0.0
-    rows, others = (pl.DataFrame(pl.from_arrow(table.select(_CONTENT))) for table in (before, now))
-    found = rows.join(others, on="item_id", how="inner", suffix="_now")
-    changed = found.filter(pl.col("content_hash") != pl.col("content_hash_now")).height
-    return (len(before) - found.height) / len(before), changed / len(before)
 
 
 def _rows(ctx: RunContext, tables: Mapping[str, int], name: str) -> int | None:

@@ -22,12 +22,13 @@ from sidlake.pipelines.fit_inputs.split import ordered_events, training_events
 from sidlake.pipelines.recipe import SplitConfig
 from sidlake.pipelines.run import RunContext
 from sidlake.pipelines.settings.parsing import parse_dataclass
+from sidlake.quality.leaks import EVENT_KEYS
 from sidlake.tokenizers.registry import tokenizer_class
 from sidlake.warehouse.releases import history
+from sidlake.whole_files import replacing
 
-__all__ = ["leaked", "learned_events"]
+__all__ = ["learned_events"]
 
-_KEYS = ["user_id", "ts", "item_id"]
 _NAME = "learned_events.parquet"
 
 
@@ -41,7 +42,7 @@ def learned_events(ctx: RunContext, events: pl.DataFrame) -> pl.DataFrame | None
     if not (recipe.encoders.behaviour or recipe.encoders.fuse.kind in PAIR_KINDS or from_events):
         return None
     if ctx.base is None or ctx.base.generation != ctx.generation:  # this run has made the generation
-        learned = training_events(events, recipe.split).select(_KEYS)
+        learned = training_events(events, recipe.split).select(EVENT_KEYS)
         _keep(ctx, learned)
         return learned
     path = ctx.artifact(_NAME)
@@ -51,24 +52,12 @@ def learned_events(ctx: RunContext, events: pl.DataFrame) -> pl.DataFrame | None
         return found
     first = next(one for one in history(ctx.warehouse) if one.generation == ctx.generation)
     split = parse_dataclass(SplitConfig, first.config.get("split", {}), path="split")
-    then: pa.Table = ctx.warehouse.read("interactions", version=first.tables["interactions"], columns=_KEYS)
-    return training_events(ordered_events(then), split).select(_KEYS)
-
-
-def leaked(asked: pl.DataFrame, learned: pl.DataFrame | None) -> pl.DataFrame:
-    """Return the rows of `asked` (user_id, ts, item_id) that are among `learned`, in their order.
-
-    >>> asked = pl.DataFrame({"user_id": ["u", "u"], "ts": [1, 2], "item_id": ["a", "b"]})
-    >>> leaked(asked, asked[:1])["item_id"].to_list()
-    ['a']
-    """
-    return asked.clear() if learned is None else asked.join(learned, on=_KEYS, how="semi", maintain_order="left")
+    then: pa.Table = ctx.warehouse.read("interactions", version=first.tables["interactions"], columns=EVENT_KEYS)
+    return training_events(ordered_events(then), split).select(EVENT_KEYS)
 
 
 def _keep(ctx: RunContext, learned: pl.DataFrame) -> None:
     path = ctx.warehouse.artifacts_dir / ctx.generation / _NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    pq.write_table(learned.to_arrow(), beside, compression="zstd")
-    beside.replace(path)
+    with replacing(path) as beside:
+        pq.write_table(learned.to_arrow(), beside, compression="zstd")
     ctx.warehouse.keep(path, ctx.codebook_hash)

@@ -17,9 +17,9 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -34,8 +34,9 @@ from deltalake.transaction import CommitProperties
 from sidlake.errors import StorageError
 from sidlake.warehouse.places.staged_files import moved, uploaded
 from sidlake.warehouse.places.storage import storage_errors
+from sidlake.whole_files import replacing
 
-__all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_warehouse", "locate", "replacing"]
+__all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_warehouse", "locate"]
 
 # `Path("s3://bucket/x")` is written s3:/bucket/x, and command lines hand paths around.
 _STORE = re.compile(r"s3:/{1,2}([^/]+)/?(.*)")
@@ -336,16 +337,3 @@ def _refuse_bad(url: str) -> None:
     if bad:
         msg = f"the path {url} contains {bad.group()!r}, which Delta tables cannot be stored under; choose another"
         raise StorageError(msg, path=url)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` that takes its place when the block succeeds, and is removed when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)

@@ -23,8 +23,9 @@ import pyarrow.fs as pafs
 from sidlake.errors import SourceError, StorageError
 from sidlake.pipelines.ingest.sources import SourceFiles, find_files
 from sidlake.pipelines.settings.sources import SourceConfig
-from sidlake.warehouse.places.location import ObjectStore, replacing
+from sidlake.warehouse.places.location import ObjectStore
 from sidlake.warehouse.places.storage import storage_errors
+from sidlake.whole_files import replacing
 
 __all__ = ["copied", "listed_objects"]
 

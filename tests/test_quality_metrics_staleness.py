@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sidlake.pipelines.measuring.staleness import staleness
+from sidlake.quality.metrics.staleness import staleness
 from sidlake.tokenizers.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 
 

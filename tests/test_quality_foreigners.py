@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sidlake.pipelines.measuring.foreigners import least_share_far
+from sidlake.quality.foreigners import least_share_far
 from sidlake.quality.gates import MANDATORY
 
 LIMIT = next(gate.maximum for gate in MANDATORY if gate.metric == "foreign_item_share")
