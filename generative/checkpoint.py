@@ -79,7 +79,8 @@ def save_checkpoint(
             )
             (partial / _INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        msg = f"cannot write checkpoint {directory}: {error}; choose a writable folder, free some space, or delete the folder if it exists"
+        remedy = "choose a writable folder, free some space, or delete the folder if it exists"
+        msg = f"cannot write checkpoint {directory}: {error}; {remedy}"
         raise StorageError(msg, path=str(directory)) from error
     return info
 
