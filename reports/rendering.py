@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
+from sidlake.errors import NotFoundError
 from sidlake.reports.text import count, number, text
 
 __all__ = ["render"]
@@ -21,9 +22,15 @@ TEMPLATES = Path(__file__).with_name("templates")
 def render(template: str, **values: object) -> str:
     """Return the text of `template`, a file of `reports/templates/`; the same values give the same text.
 
-    Raises `jinja2.UndefinedError` where the template names what `values` do not have.
+    Raises `NotFoundError` where the template is not among the installed files, `jinja2.UndefinedError` where it names what `values`
+    do not have.
     """
-    return _environment().get_template(template).render(**values)
+    try:
+        found = _environment().get_template(template)
+    except TemplateNotFound as error:  # an OSError, which callers take for a full disk
+        msg = f"{TEMPLATES / str(error.name)} is missing from this installation of sidlake: install it again"
+        raise NotFoundError(msg, template=str(error.name)) from error
+    return found.render(**values)
 
 
 def _environment() -> Environment:

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -162,6 +162,36 @@ def test_hostile_titles_ids_reasons_and_names_are_only_text(lake):
     assert "\u202e" not in html
 
 
+OURS = {"verdict", "metric"}  # words that this code chooses, and not a catalogue, a recipe or a user
+
+
+def hostile(value):
+    """Return `value` with every text in it, however deep, made hostile; keys and our own words stay."""
+    if isinstance(value, str):
+        return HOSTILE + value
+    if isinstance(value, dict):
+        return {key: hostile(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(hostile(one) for one in value)
+    if is_dataclass(value):
+        return replace(value, **{one.name: hostile(getattr(value, one.name)) for one in fields(value) if one.name not in OURS})
+    return value
+
+
+def test_no_text_of_a_report_is_ever_anything_but_text(lake):
+    rows = [WARNED | {"examples": ["a"]}, WARNED | {"metric": "spill_rate", "level": 1, "verdict": "refuse"}]
+    publish_next(lake, rows=rows, override="me: why")
+    publish_next(lake, rows=rows, generation="g2", skip=3, override="me: why")
+    plain = page_of(report_of(lake))
+    html = page_of(hostile(report_of(lake)))
+    found = Page(html)
+    assert found.tags == Page(plain).tags
+    assert_self_contained(found, html)
+    assert "\u202e" not in html
+    assert len(re.findall(r"&lt;script&gt;alert\(1\)", html)) > 60
+    assert "<script" not in html
+
+
 def test_endless_titles_leave_the_page_small(lake):
     publish_next(lake, count=60, title='"' * 100_000)
     assert len(page_of(report_of(lake))) < 300_000
@@ -297,6 +327,13 @@ def test_a_release_that_is_not_there_is_named(lake):
     publish_next(lake)
     with pytest.raises(NotFoundError, match="r000009"):
         report_of(lake, "r000009")
+
+
+def test_an_installation_without_its_templates_is_told_so(lake, tmp_path, monkeypatch):
+    publish_next(lake)
+    monkeypatch.setattr("sidlake.reports.rendering.TEMPLATES", tmp_path / "nowhere")
+    with pytest.raises(NotFoundError, match=r"page\.html\.j2 is missing from this installation"):
+        write_report(lake)
 
 
 def test_without_matplotlib_the_error_says_what_to_install(lake, monkeypatch):
