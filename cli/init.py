@@ -41,7 +41,8 @@ def init(
     print_line(f"{output}: items from {roles.items.file.path}, {f'events from {events.file.path}' if events else 'no events'}")
     for line in (*roles.doubts.values(), *(f"to be decided in the recipe: {question}" for question in questions)):
         print_line(f"  {line}")
-    print_line(f"read it, then: sidlake validate {output}; sidlake run retrain --recipe {output}")
+    option = "" if output == Path("recipe.toml") else f" --recipe {output}"
+    print_line(f"read it, then: sidlake validate {output}; sidlake run retrain{option}")
 
 
 COMMANDS = (init,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlake.cli.output import DEFAULT_RECIPE
+from sidlake.cli.output import default_recipe
 from sidlake.warehouse.places.location import default_warehouse
 
 __all__ = ["next_steps"]
@@ -20,16 +20,16 @@ def next_steps(folder: Path) -> Iterator[str]:
 
     place = default_warehouse()
     release = current(Warehouse(place)) if Warehouse.is_at(place) else None
-    recipe = next((path for path in (Path("recipe.toml"), DEFAULT_RECIPE) if (folder / path).is_file()), None)
+    recipe = default_recipe()
     if release is not None:
         yield f"{place}: release {release.release_id} of {release.created_at:%Y-%m-%d %H:%M} UTC, generation {release.generation}"
         yield "  sidlake status                 what it holds"
         yield "  sidlake report                 whether it is good, as a page"
-        yield f"  sidlake run refresh{_of(recipe)}    bring in what is new"
-    elif recipe is not None:
+        yield "  sidlake run refresh            bring in what is new"
+    elif recipe.is_file():
         yield f"{recipe}: a recipe, and no release yet"
         yield f"  sidlake validate {recipe}      try it on its sources, in seconds"
-        yield f"  sidlake run retrain{_of(recipe)}   make the first release"
+        yield "  sidlake run retrain            make the first release"
     else:
         files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _ENDINGS)
         yield (
@@ -39,7 +39,3 @@ def next_steps(folder: Path) -> Iterator[str]:
         )
         yield f"  sidlake init {' '.join(files[:2]) or 'FILES…'}    propose a recipe from files of items and events"
     yield "sidlake --help lists all commands; sidlake explain says what a recipe's keys mean"
-
-
-def _of(recipe: Path | None) -> str:
-    return "" if recipe in (None, DEFAULT_RECIPE) else f" --recipe {recipe}"

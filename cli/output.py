@@ -27,6 +27,7 @@ __all__ = [
     "JsonOption",
     "RecipeOption",
     "WarehouseOption",
+    "default_recipe",
     "open_warehouse",
     "print_error",
     "print_json",
@@ -41,7 +42,15 @@ WarehouseOption = Annotated[
 RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 DEFAULT_WAREHOUSE = default_warehouse()
-DEFAULT_RECIPE = Path("recipes/online_retail.toml")
+
+
+def default_recipe() -> Path:
+    """Return ``recipe.toml``, which `sidlake init` writes, where this folder has one, else the demo's recipe."""
+    own = Path("recipe.toml")
+    return own if own.is_file() else Path("recipes/online_retail.toml")
+
+
+DEFAULT_RECIPE = default_recipe()
 
 _MAX_CELL = 48  # characters of a value that a table shows; --json shows all
 _out = Console(soft_wrap=True)

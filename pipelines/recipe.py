@@ -325,7 +325,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a byte-order mark
     except OSError as error:
-        msg = f"recipe {path}: {error.strerror}; give the path of a TOML file, such as recipes/online_retail.toml"
+        msg = f"recipe {path}: {error.strerror}; name a TOML file by --recipe, or have one proposed: sidlake init FILES…"
         raise RecipeError(msg) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"recipe {path}: not TOML: {error}"

@@ -1,6 +1,8 @@
 """`sidlake` without a command says what comes next in this folder, whatever lies there."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ from sidlake.cli.app import app
 from sidlake.warehouse.releases import publish
 from sidlake.warehouse.tables import Warehouse
 
+COMMAND = str(Path(sys.executable).with_name("sidlake"))
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("warehouse_sample.py"))))
 
 
@@ -43,7 +46,7 @@ def test_where_there_is_a_recipe_it_is_tried_and_run(said, tmp_path):
     (tmp_path / "recipe.toml").touch()
     output = said()
     assert "sidlake validate recipe.toml" in output
-    assert "sidlake run retrain --recipe recipe.toml" in output
+    assert "sidlake run retrain" in output
 
 
 def test_where_there_is_a_warehouse_without_a_release_nothing_is_said_of_one(said, tmp_path):
@@ -63,3 +66,13 @@ def test_the_options_of_the_whole_command_are_still_told():
     for option in ("--help", "--version", "--show-completion"):
         assert option in CliRunner().invoke(app, ["--help"]).output
     assert CliRunner().invoke(app, ["--version"]).output.startswith("sidlake ")
+
+
+def test_commands_take_the_recipe_of_the_folder_they_are_started_in(tmp_path):
+    (tmp_path / "recipe.toml").write_text("name = 3")
+    there, elsewhere = (
+        subprocess.run([COMMAND, "run", "retrain"], cwd=folder, capture_output=True, text=True)
+        for folder in (tmp_path, tmp_path.parent)
+    )
+    assert "recipe recipe.toml" in there.stderr
+    assert "sidlake init FILES" in elsewhere.stderr
