@@ -25,8 +25,13 @@ demo: setup
 .venv/duckdb-1.x: .venv/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ duckdb==1.5.5
 
+# Feast pins other versions of half of what sidlake needs: it has an environment of its own, in which the tests start it.
+.venv/feast: .venv/.installed
+	@$(BIN)/python -m venv $@
+	@$@/bin/python -m pip install --quiet --disable-pip-version-check --no-compile feast==0.67.0
+
 # Three workers for two cores: tests wait for daemons, servers and disks a fifth of the time.
-test: setup .venv/duckdb-1.x
+test: setup .venv/duckdb-1.x .venv/feast
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: setup .typing

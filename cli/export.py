@@ -95,6 +95,21 @@ def hf_dataset(
     _export("hf-dataset", output, release, warehouse, as_json)
 
 
+@export.command()
+def feast(
+    output: Annotated[Path, typer.Argument(help="A folder: a new one, or one that this command has written.")],
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what each item's SID was from when on as a Feast repository, or bring one up to date; then, there: feast apply.
+
+    Example: sidlake export feast feast-repo
+    """
+    from sidlake.generative.exports.feast_repo import write_feast_repo
+
+    _told("feast", *write_feast_repo(open_warehouse(warehouse), output), as_json=as_json)
+
+
 def _export(
     kind: Kind,
     output: Path,
@@ -109,6 +124,10 @@ def _export(
 
     lake = open_warehouse(warehouse)
     name, files = export_release(lake, kind, output, release=release, dense_levels=dense_levels, numbered=numbered)
+    _told(kind, name, files, as_json=as_json)
+
+
+def _told(kind: str, name: str, files: list[Path], *, as_json: bool) -> None:
     if as_json:
         print_json({"release": name, "files": [str(path) for path in files]})
         return
