@@ -170,7 +170,8 @@ def _run(ctx: RunContext, name: str) -> Compared:
 
 def _timed(ctx: RunContext, name: str) -> tuple[StepReport, float]:
     start = time.perf_counter()
-    report = run_step(ctx, STEPS[name])
+    with ctx.progress.running(name):
+        report = run_step(ctx, STEPS[name])
     seconds = time.perf_counter() - start
     if not report.skipped:
         ctx.progress.say(describe(report, seconds))

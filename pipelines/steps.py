@@ -272,7 +272,8 @@ def run_job(ctx: RunContext, *, without: Collection[str] = ()) -> list[StepRepor
 
 def _timed(ctx: RunContext, step: Step) -> StepReport:
     start = time.perf_counter()
-    report = run_step(ctx, step)
+    with ctx.progress.running(step.name):
+        report = run_step(ctx, step)
     ctx.progress.say(describe(report, time.perf_counter() - start))
     return report
 
