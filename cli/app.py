@@ -38,6 +38,7 @@ from sidlake.cli.output import (
     print_rows,
     usage,
 )
+from sidlake.cli.serve import serve
 from sidlake.cli.validate import validate
 from sidlake.errors import GateFailed, NotFoundError, RecipeError, SidlakeError
 
@@ -256,7 +257,7 @@ def ui(
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in (*cli_init.COMMANDS, validate, check, explain, *cli_releases.COMMANDS, *upkeep.COMMANDS):
+for _command in (*cli_init.COMMANDS, validate, check, explain, serve, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 app.command("import")(import_sids)
 app.add_typer(export, name="export")

@@ -13,8 +13,9 @@ ALLOWED = {
     "quality": {"tokenizers"},
     "generative": {"tokenizers", "warehouse"},
     "reports": {"generative", "quality", "tokenizers", "warehouse"},
+    "serving": {"generative", "tokenizers", "warehouse"},
     "pipelines": {"encoders", "generative", "quality", "reports", "tokenizers", "warehouse"},
-    "cli": {"assets", "encoders", "generative", "pipelines", "quality", "reports", "tokenizers", "warehouse"},
+    "cli": {"assets", "encoders", "generative", "pipelines", "quality", "reports", "serving", "tokenizers", "warehouse"},
     "assets": {"cli", "encoders", "generative", "pipelines", "quality", "reports", "tokenizers", "warehouse"},
 }
 BELOW_ALL = {"sidlake.errors", "sidlake.whole_files"}

@@ -20,6 +20,7 @@ FOLDERS = (
     "quality",
     "recipes",
     "reports",
+    "serving",
     "sidlake",
     "tokenizers",
     "warehouse",
