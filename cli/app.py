@@ -12,7 +12,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,6 +36,7 @@ from sidlake.cli.output import (
     print_json,
     print_line,
     print_rows,
+    terminal_width,
     usage,
 )
 from sidlake.cli.serve import serve
@@ -142,17 +143,32 @@ def compare(
 
 
 @app.command()
-def status(warehouse: WarehouseOption = DEFAULT_WAREHOUSE, as_json: JsonOption = False) -> None:
-    """Show the current release: tables with rows, rejected rows by rule, the quality verdict, the model's metrics.
+def status(
+    warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    show_all: Annotated[bool, typer.Option("--all", help="All tables, rejected rows, figures and models, not one screen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the current release on one screen: its verdict, what is wrong and what to try, what changed, how large it is.
 
-    Example: sidlake status --json
+    Example: sidlake status --all
     """
-    from sidlake.reports.summary import status_of
+    from sidlake.reports.brief import status_lines
+    from sidlake.reports.summary import findings_of, former_rows, status_of
+    from sidlake.warehouse.releases import get
 
-    state = status_of(open_warehouse(warehouse))
+    lake = open_warehouse(warehouse)
+    state = status_of(lake)
     if as_json:
         print_json(state)
-        return
+    elif show_all:
+        _print_state(state)
+    else:
+        release = get(lake, state["release"])
+        for line in status_lines(state, findings_of(lake, release), former_rows(lake, release), terminal_width()):
+            print_line(line)
+
+
+def _print_state(state: dict[str, Any]) -> None:
     print_line(f"release {state['release']} of generation {state['generation']}, {state['created_at']}: {state['verdict']}")
     if state["override"]:
         print_line(f"published against its gates by {state['published_by']}: {state['override']}")

@@ -7,6 +7,7 @@ escapes in titles are shown, not obeyed (`reports.text.visible`). Heavy imports 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -33,6 +34,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_rows",
+    "terminal_width",
     "usage",
 ]
 
@@ -53,6 +55,7 @@ def default_recipe() -> Path:
 DEFAULT_RECIPE = default_recipe()
 
 _MAX_CELL = 48  # characters of a value that a table shows; --json shows all
+_NO_TERMINAL = 100
 _out = Console(soft_wrap=True)
 
 
@@ -90,6 +93,11 @@ def _plain(value: object) -> str:
 def print_line(text: str) -> None:
     """Print a line as it is: no markup, no colours."""
     _out.print(visible(text), highlight=False, markup=False)
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal (or of COLUMNS); 100 where there is none."""
+    return shutil.get_terminal_size((_NO_TERMINAL, 0)).columns
 
 
 def print_rows(title: str | None, columns: list[str], rows: list[dict[str, Any]]) -> None:

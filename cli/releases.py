@@ -20,6 +20,7 @@ from sidlake.cli.output import (
     print_json,
     print_line,
     print_rows,
+    terminal_width,
     usage,
 )
 from sidlake.errors import NotFoundError
@@ -101,19 +102,24 @@ def diff(
     before: ReleaseArgument,
     after: Annotated[str, typer.Argument(metavar="[RELEASE]", help="What to compare it with.")] = "current",
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    show_all: Annotated[bool, typer.Option("--all", help="Every metric, table and setting that differs, not one screen.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two releases: items, SIDs, metrics, inputs, settings.
+    """Show what differs between two releases on one screen: items, SIDs, metrics, inputs, settings.
 
     Example: sidlake diff r000001 r000002
     """
+    from sidlake.reports.brief import diff_lines
     from sidlake.warehouse.diff import diff as diff_of
 
     found = diff_of(open_warehouse(warehouse), before, after)
     if as_json:
         print_json(asdict(found))
-        return
-    _print_diff(found)
+    elif show_all:
+        _print_diff(found)
+    else:
+        for line in diff_lines(found, terminal_width()):
+            print_line(line)
 
 
 def rollback(

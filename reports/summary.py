@@ -17,10 +17,10 @@ from sidlake.quality.gates import worst
 from sidlake.tokenizers.semantic_id import format_sids, parse_sid
 from sidlake.warehouse.embeddings import as_matrix
 from sidlake.warehouse.holds import hold_by
-from sidlake.warehouse.releases import Release, get
+from sidlake.warehouse.releases import Release, get, readable
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["item_card", "nearest_items", "recommended", "status_of"]
+__all__ = ["findings_of", "former_rows", "item_card", "nearest_items", "recommended", "status_of"]
 
 _EXAMPLES = 3
 
@@ -51,6 +51,22 @@ def status_of(warehouse: Warehouse) -> dict[str, Any]:
         "quality": quality.to_dicts(),
         "models": models.to_dicts(),
     }
+
+
+def findings_of(warehouse: Warehouse, release: Release) -> list[dict[str, Any]]:
+    """Return metric, level, value, threshold, verdict and reason of what refuses or warns in `release`, refusals first."""
+    stored = warehouse.schema("sid_quality", version=release.tables["sid_quality"]).names
+    columns = [name for name in ("metric", "level", "value", "threshold", "verdict", "reason") if name in stored]
+    rows = _frame(warehouse, release, "sid_quality", columns).filter(pl.col("verdict").is_in(["warn", "refuse"])).to_dicts()
+    return [{"reason": None} | row for row in sorted(rows, key=lambda row: row["verdict"] != "refuse")]
+
+
+def former_rows(warehouse: Warehouse, release: Release) -> dict[str, Any]:
+    """Return the release before `release` and its rows by table; empty where there is none to be read."""
+    before = next((one for one in readable(warehouse) if one.release_id == release.parent), None)
+    if before is None:
+        return {}
+    return {"release": before.release_id, "rows": {table: warehouse.num_rows(table, at) for table, at in before.tables.items()}}
 
 
 def item_card(warehouse: Warehouse, item: str) -> dict[str, Any]:
