@@ -52,7 +52,7 @@ def verify_stored_codes(
     """
     try:
         return _verify(warehouse, tables, generation, str(encoders["fused"]), digest)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a damaged footer panics
         msg = f"re-reading {warehouse.url} failed: {error}; restore the damaged file or write the table again"
         raise StorageError(msg, rule="every file can be read", path=warehouse.url) from error
 
