@@ -71,8 +71,10 @@ def _compacted(ctx: RunContext) -> dict[str, tuple[int, int]]:
             if found[table][1] == before:  # a file per day is as few as there can be
                 ctx.tables[table] = version
                 del found[table]
-    content = content_hash(ctx.warehouse, ctx.tables, ctx.generation) if found and ctx.base else None
-    if content is not None and ctx.base is not None and content != ctx.base.content_hash:
-        msg = f"compacting {', '.join(found)} made content {content} of {ctx.base.content_hash}: nothing was published"
-        raise LawBroken(msg, rule="compaction keeps the rows", tables=sorted(found))
+    if found and ctx.base:
+        published = ctx.base.content_hash
+        content = content_hash(ctx.warehouse, ctx.tables, ctx.generation, like=published)
+        if content != published:
+            msg = f"compacting {', '.join(found)} made content {content} of {published}: nothing was published"
+            raise LawBroken(msg, rule="compaction keeps the rows", tables=sorted(found))
     return found

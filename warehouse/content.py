@@ -1,108 +1,82 @@
-"""The content hash of a release: one SHA-256 over its rows, whatever the files, row order, compression, time or place.
+"""The content hash of a release: its rows as a multiset, whatever the files, row order, compression, time or place.
 
-Rows come out of storage sorted by a total order per table (DuckDB, which spills to disk), and each column feeds its own hashes: the
-values as little-endian bytes, the lengths of strings and lists, and which values are null. So batch borders do not matter, and one
-batch is in memory. Vectors count by their float32 bytes. Columns that say when something was written are left out (`_LEFT_OUT`).
+``v2-`` and the hex SHA-256 of the UTF-8 text: a line ``sidlake release content 2``, then for each table that the release has and
+that counts (`_LEFT_OUT`), in the order of their names, a line ``NAME ROWS SUM``: the number of its rows in decimal, and the sum of
+their hashes in 128 hex digits. `hashing.row_sums` says what a row's hash is, so that anybody can compute it anew. Columns that say
+when something was written are left out, and of SIDs and codebooks the rows of other generations. A file's rows add to the sum
+wherever they lie, so a file that was summed before need not be read again.
+Releases of before have the 64 hex digits of `hashing.sorted_rows`; what verifies a release does it in the release's own way.
 Not done here: hashing inputs or configuration; those are columns of `releases`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
+from operator import add
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sidlake.warehouse.sessions import session
-from sidlake.warehouse.sql import identifier, literal, table_at
+from sidlake.errors import StorageError
+from sidlake.warehouse.hashing.row_sums import RowSum, sum_of_rows
+from sidlake.warehouse.hashing.sorted_rows import sorted_hash
+from sidlake.warehouse.places.parquet_files import batches_of
 from sidlake.warehouse.tables import Warehouse
 
 __all__ = ["content_hash"]
 
-# The tables that count, and the columns by which their rows are sorted before all others.
-_KEYS = {
-    "codebooks": ["level", "code"],
-    "interactions": ["user_id", "ts", "item_id"],
-    "items": ["item_id"],
-    "retired_sids": ["generation", "item_id"],
-    "semantic_ids": ["item_id"],
-    "sid_quality": ["metric", "level"],
-    "sid_trie": ["level", "node"],
-    "user_sequences": ["user_id", "split"],
+_VERSION, _SORTED = re.compile(r"v2-[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
+_LEFT_OUT: dict[str, set[str]] = {
+    "codebooks": set(),
+    "interactions": set(),
+    "items": {"updated_at"},
+    "retired_sids": {"assigned_at", "retired_at"},
+    "semantic_ids": {"assigned_at"},
+    "sid_quality": set(),
+    "sid_trie": set(),
+    "user_sequences": set(),
 }
-_UNIQUE = {"codebooks", "items", "semantic_ids", "sid_trie"}
-_LEFT_OUT = {"items": {"updated_at"}, "retired_sids": {"assigned_at", "retired_at"}, "semantic_ids": {"assigned_at"}}
-_BATCH_SIZE = 16384
+"""The tables that count, each with the columns that do not."""
+_OF_GENERATION = {"codebooks", "semantic_ids"}
+_THREADS = 4
 
 
-def content_hash(warehouse: Warehouse, tables: Mapping[str, int], generation: str) -> str:
-    """Return the hex SHA-256 of the rows of `tables` at these versions; of `semantic_ids` and `codebooks`, the generation's rows.
+def content_hash(warehouse: Warehouse, tables: Mapping[str, int], generation: str, *, like: str | None = None) -> str:
+    """Return the hash of the rows of `tables` at these versions; of `semantic_ids` and `codebooks`, the generation's rows.
 
-    Raises `StorageError` when a file cannot be read.
+    Where a release's hash is given as `like`, it is computed in the way in which that one was. Raises `StorageError` when a file
+    cannot be read, or `like` was made in a way that is not known.
     """
-    total = hashlib.sha256(b"sidlake release content 1\n")
-    with session(warehouse) as connection:
-        for table in sorted(_KEYS.keys() & tables.keys()):
-            schema = _hashed_schema(warehouse, table, tables[table])
-            query = _in_order(table, table_at(warehouse, table, tables[table]), schema, generation)
-            digests = _column_digests(schema, connection.sql(query).to_arrow_reader(_BATCH_SIZE))
-            total.update(f"{table}\n".encode())
-            for name in sorted(digests):
-                total.update(f"{table}.{name}={digests[name]}\n".encode())
-    return total.hexdigest()
+    if like is not None and _SORTED.fullmatch(like):
+        return sorted_hash(warehouse, tables, generation)
+    if like is not None and not _VERSION.fullmatch(like):
+        msg = f"the content hash {like[:80]!r} was made in a way that is not known here; use the version of sidlake that made it"
+        raise StorageError(msg)
+    lines = ["sidlake release content 2"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for table in sorted(_LEFT_OUT.keys() & tables.keys()):
+            version = tables[table]
+            read = partial(_file_sum, warehouse, table, warehouse.schema(table, version=version), generation)
+            found = reduce(add, pool.map(read, warehouse.files(table, version=version)), RowSum())
+            lines.append(f"{table} {found.num_rows} {found.total:0128x}")
+    return "v2-" + hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def _in_order(table: str, relation: str, schema: pa.Schema, generation: str) -> str:
-    names = [identifier(name) for name in schema.names]
-    order = [identifier(name) for name in _KEYS[table]]
-    if table not in _UNIQUE:
-        order += [name for name in names if name not in order]
-    where = f" WHERE generation = {literal(generation)}" if table in ("semantic_ids", "codebooks") else ""
-    return f"SELECT {', '.join(names)} FROM ({relation}){where} ORDER BY {', '.join(order)}"
+def _file_sum(warehouse: Warehouse, table: str, schema: pa.Schema, generation: str, file: str) -> RowSum:
+    columns = [name for name in schema.names if name not in _LEFT_OUT[table] and not _of_level(table, name)]
+    batches = batches_of(warehouse.location, table, warehouse.table_url(table), schema, [file], columns=columns)
+    return sum_of_rows(_rows_of(generation, batches) if table in _OF_GENERATION else batches)
 
 
-def _hashed_schema(warehouse: Warehouse, table: str, version: int) -> pa.Schema:
-    left_out = _LEFT_OUT.get(table, set())
-    schema = warehouse.schema(table, version=version)
-    if table == "semantic_ids":
-        # Another generation of the same table may have more levels; `codes` says all that the code columns say.
-        left_out = left_out | {name for name in schema.names if name.startswith("code_")}
-    return pa.schema([field for field in schema if field.name not in left_out])
+def _of_level(table: str, column: str) -> bool:
+    """Return whether it is one of the columns of codes: they say what `codes` says, and are as many as the longest generation's."""
+    return table == "semantic_ids" and column.startswith("code_")
 
 
-def _column_digests(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> dict[str, str]:
-    hashes: dict[str, hashlib._Hash] = {}
+def _rows_of(generation: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        for field in schema:
-            _feed(hashes, field.name, batch.column(batch.schema.get_field_index(field.name)).cast(field.type))
-    return {name: digest.hexdigest() for name, digest in hashes.items()}
-
-
-def _feed(hashes: dict[str, hashlib._Hash], name: str, values: pa.Array) -> None:
-    """Add `values` to the hashes of column `name`: one for validity, one for lengths, one for the bytes."""
-    _add(hashes, name + "?", np.asarray(values.is_valid().to_numpy(zero_copy_only=False), dtype="u1").tobytes())
-    kind = values.type
-    if pa.types.is_list(kind):
-        _add(hashes, name + "#", _little_endian(pc.fill_null(pc.list_value_length(values), 0), "<i8"))
-        _feed(hashes, name + "[]", values.flatten())
-    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-        filled = pc.fill_null(values, b"" if pa.types.is_binary(kind) else "").cast(pa.large_binary())
-        _add(hashes, name + "#", _little_endian(pc.binary_length(filled), "<i8"))
-        _add(hashes, name, b"".join(filled.to_pylist()))
-    elif pa.types.is_timestamp(kind):
-        _add(hashes, name, _little_endian(pc.fill_null(values.cast(pa.int64()), 0), "<i8"))
-    elif pa.types.is_boolean(kind):
-        _add(hashes, name, _little_endian(pc.fill_null(values, False), "u1"))
-    else:
-        width = ("<f" if pa.types.is_floating(kind) else "<i") + str(kind.bit_width // 8)
-        _add(hashes, name, _little_endian(pc.fill_null(values, pa.scalar(0, kind)), width))
-
-
-def _little_endian(values: pa.Array, kind: str) -> bytes:
-    return bytes(np.asarray(values.to_numpy(zero_copy_only=False), dtype=kind).tobytes())
-
-
-def _add(hashes: dict[str, hashlib._Hash], name: str, data: bytes) -> None:
-    hashes.setdefault(name, hashlib.sha256()).update(data)
+        yield batch.filter(pc.equal(batch.column("generation"), generation))

@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.releases import Release, get, level_widths
 from sidlake.warehouse.sessions import session
 from sidlake.warehouse.sql import literal, over_files
@@ -94,13 +95,22 @@ def diff(warehouse: Warehouse, before: str, after: str = "current") -> ReleaseDi
             after=new.release_id,
             generation_before=old.generation,
             generation_after=new.generation,
-            same_content=old.content_hash == new.content_hash,
+            same_content=_same_content(warehouse, old, new),
             items=_items(connection, warehouse, old, new),
             sids=_sids(connection, warehouse, old, new),
             metrics=_metrics(connection, warehouse, old, new),
             rows=_rows(warehouse, old, new),
             settings=_settings(old, new),
         )
+
+
+def _same_content(warehouse: Warehouse, old: Release, new: Release) -> bool:
+    """Return whether both hold the same rows; of hashes made in two ways, the new release's is made in the old one's way."""
+    if (old.tables, old.generation) == (new.tables, new.generation) or old.content_hash == new.content_hash:
+        return True
+    if len(old.content_hash) == len(new.content_hash):
+        return False
+    return content_hash(warehouse, new.tables, new.generation, like=old.content_hash) == old.content_hash
 
 
 def _items(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, old: Release, new: Release) -> ItemChanges:

@@ -208,7 +208,7 @@ def rollback(warehouse: Warehouse, release_id: str, reason: str, *, published_by
         head = founded(warehouse, readable(warehouse), run_id=run_id)
         check_files(warehouse, _with_ledger(target.tables, head))
         verify(warehouse, target.tables, generation=target.generation, ledger=head)
-        digest = content_hash(warehouse, target.tables, target.generation)
+        digest = content_hash(warehouse, target.tables, target.generation, like=target.content_hash)
         if digest != target.content_hash:
             msg = f"the files of {target.release_id} have content hash {digest}, published was {target.content_hash}; restore them"
             raise StorageError(msg, release_id=target.release_id)

@@ -30,7 +30,7 @@ from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.locks import hold
 from sidlake.warehouse.places.delta_logs import Mark, has_log, head_of, mark_of
 from sidlake.warehouse.places.location import LocalFolder, locate
-from sidlake.warehouse.places.parquet_files import dataset_of, frame_of
+from sidlake.warehouse.places.parquet_files import batches_of, frame_of
 from sidlake.warehouse.places.staged_files import add_action, checked_rows
 from sidlake.warehouse.places.storage import storage_errors
 from sidlake.warehouse.rows import count_levels, refuse_duplicates, schema_of_delta, select, storable, stored_schema
@@ -265,12 +265,9 @@ class Warehouse:
         wanted = select(schema, columns)
         if not manifest.num_rows:
             return
-        with storage_errors(self.table_url(table)):
-            dataset = dataset_of(self.location, table, self.table_url(table), schema, manifest["path"].to_pylist())
-            scanner = dataset.scanner(columns=wanted.names, batch_size=batch_size, batch_readahead=2, fragment_readahead=1)
-            for batch in scanner.to_batches():
-                if batch.num_rows:
-                    yield batch.cast(wanted)
+        yield from batches_of(
+            self.location, table, self.table_url(table), schema, manifest["path"].to_pylist(), columns=wanted.names, size=batch_size
+        )
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return a lazy frame over `version` with the contract's columns."""

@@ -7,7 +7,7 @@ interpreter at exit ("terminate called without an active exception", deltalake 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -15,8 +15,9 @@ import pyarrow.dataset as pads
 
 from sidlake.warehouse.contracts import PARTITIONED_BY
 from sidlake.warehouse.places.location import LocalFolder, ObjectStore
+from sidlake.warehouse.places.storage import storage_errors
 
-__all__ = ["dataset_of", "frame_of"]
+__all__ = ["batches_of", "dataset_of", "frame_of"]
 
 
 def dataset_of(place: LocalFolder | ObjectStore, table: str, url: str, schema: pa.Schema, files: Sequence[str]) -> pads.Dataset:
@@ -30,6 +31,27 @@ def dataset_of(place: LocalFolder | ObjectStore, table: str, url: str, schema: p
         partitioning=pads.partitioning(pa.schema([schema.field(name) for name in by]), flavor="hive") if by else None,
         partition_base_dir=place.arrow_path(url),
     )
+
+
+def batches_of(
+    place: LocalFolder | ObjectStore,
+    table: str,
+    url: str,
+    schema: pa.Schema,
+    files: Sequence[str],
+    *,
+    columns: Sequence[str],
+    size: int = 65536,
+) -> Iterator[pa.RecordBatch]:
+    """Yield `columns` of the rows of `files`, as `schema` has them, at most `size` in a batch; `StorageError` if reading fails."""
+    wanted = pa.schema([schema.field(name) for name in columns])
+    with storage_errors(url):
+        scanner = dataset_of(place, table, url, schema, files).scanner(
+            columns=wanted.names, batch_size=size, batch_readahead=2, fragment_readahead=1
+        )
+        for batch in scanner.to_batches():
+            if batch.num_rows:
+                yield batch.cast(wanted)
 
 
 def frame_of(place: LocalFolder | ObjectStore, table: str, schema: pa.Schema, files: Sequence[str]) -> pl.LazyFrame:
