@@ -48,7 +48,8 @@ def _compute(method: Path, settings: Settings) -> Callable[..., dg.MaterializeRe
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         with failing_fast():
-            row = compare_method(Path(sidlake.recipe), method, Path(sidlake.warehouse), progress=Progress(log=context.log.info))
+            say, memory = Progress(log=context.log.info), sidlake.memory_limit()
+            row = compare_method(Path(sidlake.recipe), method, Path(sidlake.warehouse), progress=say, memory=memory)
         known = {name: value for name, value in asdict(row).items() if value is not None}
         return dg.MaterializeResult(metadata=as_metadata(known))
 

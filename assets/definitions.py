@@ -37,7 +37,7 @@ def defs_for(recipe: str, warehouse: str, prefix: str = "", **settings: Any) -> 
 
 def _defs(settings: Settings) -> dg.Definitions:
     jobs, maintenance = jobs_for(settings), maintenance_for(settings)
-    resource = SidlakeResource(warehouse=settings.warehouse, recipe=settings.recipe, engine=settings.engine)
+    resource = SidlakeResource(warehouse=settings.warehouse, recipe=settings.recipe, engine=settings.engine, memory=settings.memory)
     return dg.Definitions(
         assets=[*assets_for(settings), *comparisons_for(settings)],
         asset_checks=checks_for(settings),

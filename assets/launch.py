@@ -97,7 +97,9 @@ def main(
     except SidlakeError as error:
         _stop(f"{type(error).__name__}: {error}", 2 if isinstance(error, RecipeError | NotFoundError) else 1)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        errors = launch(job, SidlakeResource(**names, engine=settings.engine, console=True), instance, override=override)
+        errors = launch(
+            job, SidlakeResource(**names, engine=settings.engine, memory=settings.memory, console=True), instance, override=override
+        )
     if errors:
         _stop("\n  ".join(errors), 1)
     print_tour(opened, Console(soft_wrap=True))

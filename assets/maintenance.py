@@ -21,7 +21,12 @@ def maintenance_for(settings: Settings) -> dg.JobDefinition:
         sidlake: SidlakeResource = getattr(context.resources, settings.resource)
         with failing_fast():
             run = RunContext.open(
-                sidlake.open_warehouse(), sidlake.load_recipe(), run_id=context.run_id, job="refresh", reason="maintenance"
+                sidlake.open_warehouse(),
+                sidlake.load_recipe(),
+                run_id=context.run_id,
+                job="refresh",
+                reason="maintenance",
+                memory=sidlake.memory_limit(),
             )
             done = maintain(run)
         freed = sum(done.freed.bytes.values())

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from sidlake.assets.failures import failing_fast
 from sidlake.errors import RecipeError
+from sidlake.memory import parse_size
 from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.progress import Progress
@@ -51,6 +52,9 @@ class SidlakeResource(dg.ConfigurableResource[None]):
     warehouse: str = Field(description="Folder of the warehouse; made if absent.")
     recipe: str = Field(description="TOML file of the recipe.")
     engine: str = Field(default="local", description="local, or beam for Beam's FnApiRunner.")
+    memory: str = Field(
+        default="", description="Memory that a run may take, such as 4GiB; the recipe's or half of the machine's if empty."
+    )
     console: bool = Field(default=False, description="Print step lines and progress bars on stderr instead of the run's log.")
 
     _held: ExitStack = PrivateAttr(default_factory=ExitStack)
@@ -95,7 +99,12 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             override=context.run.tags.get(OVERRIDE_TAG),
             despite_hold=context.run.tags.get(HOLD_TAG),
             reason=context.run.tags.get(REASON_TAG),
+            memory=self.memory_limit(),
         )
+
+    def memory_limit(self) -> int | None:
+        """Return the bytes that `memory` says; None where it says nothing, ValueError for what is no size."""
+        return parse_size(self.memory) if self.memory else None
 
     def run_step(self, context: dg.AssetExecutionContext, step: Step) -> tuple[RunContext, StepReport, float]:
         """Run `step` under the writer lock and return the run, the step's report and its seconds.

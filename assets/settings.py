@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from sidlake.errors import NotFoundError, RecipeError
+from sidlake.memory import parse_size
 from sidlake.warehouse.places.location import absolute, default_warehouse
 
 __all__ = ["Settings", "dagster_home", "settings_from"]
@@ -28,6 +29,7 @@ class Settings:
         executor: ``in_process`` runs a job in one process, which loads each model once; ``multiprocess`` gives each step its own,
             so that a step alone holds a GPU.
         engine: ``local``, or ``beam`` for Beam's FnApiRunner.
+        memory: what a run may take of the machine's memory, such as 4GiB; the recipe's or half of the machine's if empty.
         refresh_cron: when the daily job runs, in UTC; `retrain_cron` likewise for the weekly one, `maintain_cron` for upkeep.
         schedules: ``on`` starts schedules and the sensors with the daemon. They are off unless asked for: opening the UI on a
             laptop must not make it retrain at three in the morning. A toggle in the UI wins over this default.
@@ -38,6 +40,7 @@ class Settings:
     prefix: str = ""
     engine: str = "local"
     executor: str = "in_process"
+    memory: str = ""
     schedules: str = "off"
     refresh_cron: str = "0 5 * * *"
     retrain_cron: str = "0 3 * * SUN"
@@ -49,6 +52,8 @@ class Settings:
             if getattr(self, name) not in values:
                 msg = f"SIDLAKE_{name.upper()} must be {' or '.join(values)}, got {getattr(self, name)!r}"
                 raise ValueError(msg)
+        if self.memory:
+            parse_size(self.memory)
         if not _PREFIX.fullmatch(self.prefix):
             msg = f"the prefix of a catalogue must be letters, digits and _, and not begin with a digit, got {self.prefix!r}"
             raise RecipeError(msg, prefix=self.prefix)

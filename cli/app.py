@@ -29,6 +29,7 @@ from sidlake.cli.output import (
     DEFAULT_RECIPE,
     DEFAULT_WAREHOUSE,
     JsonOption,
+    MemoryOption,
     RecipeOption,
     WarehouseOption,
     open_warehouse,
@@ -78,6 +79,7 @@ def run(
     despite_hold: Annotated[
         str | None, typer.Option(help="Why to publish after a rollback, which holds runs; it is recorded.")
     ] = None,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a job and publish a release if anything changed.
@@ -107,6 +109,7 @@ def run(
         progress=Progress(console),
         override=override,
         despite_hold=despite_hold,
+        memory=memory,
     )
     reports = run_job(ctx)
     if as_json:
@@ -120,6 +123,7 @@ def compare(
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make and measure semantic IDs by several methods on the recipe's catalogue; publishes nothing.
@@ -133,7 +137,8 @@ def compare(
     from sidlake.pipelines.progress import Progress
 
     console = Console(stderr=True, soft_wrap=True)
-    rows = compare_methods(recipe, method_paths(recipe, methods or (), warehouse=warehouse), warehouse, progress=Progress(console))
+    paths = method_paths(recipe, methods or (), warehouse=warehouse)
+    rows = compare_methods(recipe, paths, warehouse, progress=Progress(console), memory=memory)
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -233,6 +238,7 @@ def neighbors(
 def query(
     sql: Annotated[str, typer.Argument(help="SQL over the catalogue's views.")],
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run SQL on the current release.
@@ -241,9 +247,9 @@ def query(
     """
     from sidlake.warehouse import catalog
 
-    open_warehouse(warehouse)
+    lake = open_warehouse(warehouse, memory=memory)
     try:
-        rows = catalog.query(open_warehouse(warehouse), sql)
+        rows = catalog.query(lake, sql)
     except ValueError as error:
         usage(str(error))
     if as_json:

@@ -9,6 +9,7 @@ import typer
 from sidlake.cli.output import (
     DEFAULT_WAREHOUSE,
     JsonOption,
+    MemoryOption,
     WarehouseOption,
     open_warehouse,
     print_error,
@@ -24,6 +25,7 @@ __all__ = ["check", "print_advice"]
 def check(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="A release (r000003), a pin (prod) or current.")] = "current",
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a release again from storage: laws, files, content, codes against vectors, and the verdicts of its gates.
@@ -32,7 +34,7 @@ def check(
     """
     from sidlake.reports.verification import check_release
 
-    found = check_release(open_warehouse(warehouse), release)
+    found = check_release(open_warehouse(warehouse, memory=memory), release)
     if as_json:
         print_json(found)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sidlake.cli.output import DEFAULT_WAREHOUSE, JsonOption, WarehouseOption, print_json, print_line, usage
+from sidlake.cli.output import DEFAULT_WAREHOUSE, JsonOption, MemoryOption, WarehouseOption, print_json, print_line, usage
 
 if TYPE_CHECKING:
     from sidlake.pipelines.recipe import Recipe
@@ -37,6 +37,7 @@ def import_sids(
         bool, typer.Option("--publish", help="Make them a generation of --recipe's catalogue, checked and released like any other.")
     ] = False,
     recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe whose gates and spelling of ids hold.")] = None,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring in semantic IDs made elsewhere, to be measured like our own; only --publish publishes them.
@@ -69,7 +70,7 @@ def import_sids(
         write_assignment(found, path)
     about = describe_assignment(found) | {"path": str(path)} | ({"items_without_sid": without_sid} if check else {})
     if publish and rules is not None:
-        about |= _publish(warehouse, rules, found)
+        about |= _publish(warehouse, rules, found, memory)
     if as_json:
         print_json(about)
         return
@@ -89,7 +90,7 @@ def _tell_of_import(name: str, about: dict[str, Any], said_of_ids: str | None) -
         print_line(f"  the last level only numbers the items of one SID; --levels {len(about['widths']) - 1} leaves it out")
 
 
-def _publish(warehouse: Path, recipe: Recipe, given: Assignment) -> dict[str, str]:
+def _publish(warehouse: Path, recipe: Recipe, given: Assignment, memory: int | None) -> dict[str, str]:
     """Run a retrain whose codes are the given ones, and return its generation and release."""
     from sidlake.pipelines.progress import Progress
     from sidlake.pipelines.run import RunContext, new_run_id
@@ -104,6 +105,7 @@ def _publish(warehouse: Path, recipe: Recipe, given: Assignment) -> dict[str, st
         progress=Progress(Console(stderr=True, soft_wrap=True)),
         reason=f"SIDs of {given.name}",
         given=given,
+        memory=memory,
     )
     details = {report.step: report.details for report in run_job(ctx)}
     return {"generation": ctx.generation, "release": str(details["release"]["release"])}

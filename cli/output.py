@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DEFAULT_WAREHOUSE",
     "JsonOption",
+    "MemoryOption",
     "RecipeOption",
     "WarehouseOption",
     "default_recipe",
@@ -42,6 +43,28 @@ WarehouseOption = Annotated[
     Path, typer.Option("--warehouse", "-w", envvar="SIDLAKE_WAREHOUSE", help="Folder of the warehouse, or s3://bucket/prefix.")
 ]
 RecipeOption = Annotated[Path, typer.Option("--recipe", "-r", envvar="SIDLAKE_RECIPE", help="TOML file of the recipe.")]
+
+
+def _size(text: str) -> int:
+    from sidlake.memory import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        parser=_size,
+        metavar="SIZE",
+        envvar="SIDLAKE_MEMORY",
+        help="Memory that this may take, such as 4GiB; without it the recipe's, or half of the machine's. It changes no result.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 DEFAULT_WAREHOUSE = default_warehouse()
 
@@ -59,14 +82,14 @@ _NO_TERMINAL = 100
 _out = Console(soft_wrap=True)
 
 
-def open_warehouse(path: Path) -> Warehouse:
+def open_warehouse(path: Path, *, memory: int | None = None) -> Warehouse:
     """Return the warehouse at `path`; exit with code 2 where there is none."""
     from sidlake.warehouse.places.location import absolute
     from sidlake.warehouse.tables import Warehouse
 
     if not Warehouse.is_at(path):
         usage(f"no warehouse at {absolute(path)}; make one with: sidlake run retrain")
-    return Warehouse(path)
+    return Warehouse(path, memory=memory)
 
 
 def usage(message: str) -> NoReturn:

@@ -11,6 +11,7 @@ from sidlake.cli.output import (
     DEFAULT_RECIPE,
     DEFAULT_WAREHOUSE,
     JsonOption,
+    MemoryOption,
     RecipeOption,
     WarehouseOption,
     open_warehouse,
@@ -59,6 +60,7 @@ def vacuum(
 def maintain(
     recipe: RecipeOption = DEFAULT_RECIPE,
     warehouse: WarehouseOption = DEFAULT_WAREHOUSE,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write tables of many small files anew, as a release with the same content, then vacuum as by default; once a week is enough.
@@ -70,7 +72,8 @@ def maintain(
     from sidlake.pipelines.run import RunContext, new_run_id
 
     lake = open_warehouse(warehouse)
-    done = keep_up(RunContext.open(lake, load_recipe(recipe), run_id=new_run_id(), job="refresh", reason="maintenance"))
+    run_id = new_run_id()
+    done = keep_up(RunContext.open(lake, load_recipe(recipe), run_id=run_id, job="refresh", reason="maintenance", memory=memory))
     if as_json:
         print_json(asdict(done))
         return

@@ -103,12 +103,16 @@ def method_paths(recipe: Path, names: Sequence[str] = (), *, warehouse: Path | N
     return found
 
 
-def compare(recipe: Path, methods: Sequence[Path], warehouse: Path, *, progress: Progress | None = None) -> list[Compared]:
-    """Return one row per method, in their order, each run on the catalogue of `recipe`."""
-    return [compare_method(recipe, method, warehouse, progress=progress) for method in methods]
+def compare(
+    recipe: Path, methods: Sequence[Path], warehouse: Path, *, progress: Progress | None = None, memory: int | None = None
+) -> list[Compared]:
+    """Return one row per method, in their order, each run on the catalogue of `recipe` within `memory` (`RunContext.open`)."""
+    return [compare_method(recipe, method, warehouse, progress=progress, memory=memory) for method in methods]
 
 
-def compare_method(recipe: Path, method: Path, warehouse: Path, *, progress: Progress | None = None) -> Compared:
+def compare_method(
+    recipe: Path, method: Path, warehouse: Path, *, progress: Progress | None = None, memory: int | None = None
+) -> Compared:
     """Return the row of one method, and keep it in ``comparison.parquet``; an error of the method is its status."""
     say = progress or Progress()
     say.say(f"-- {method.stem}")
@@ -119,7 +123,7 @@ def compare_method(recipe: Path, method: Path, warehouse: Path, *, progress: Pro
     except RecipeError as error:  # the recipe alone is fine, so the catalogue lacks what the method needs, or its file is wrong
         return Compared(method=method.stem, status=f"RecipeError: {error}")
     store = Warehouse.create_or_open(comparison_folder(warehouse, name))
-    ctx = RunContext.open(store, loaded, run_id=new_run_id(), job="retrain", progress=say, given=given)
+    ctx = RunContext.open(store, loaded, run_id=new_run_id(), job="retrain", progress=say, given=given, memory=memory)
     try:
         with store.writing(ctx.run_id):
             row = _run(ctx, method.stem)

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from sidlake.errors import RecipeError
 from sidlake.generative.config import DecoderConfig, GenerativeConfig
+from sidlake.memory import parse_size
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
 from sidlake.pipelines.settings.methods import method_file
 from sidlake.pipelines.settings.parsing import parse_dataclass
@@ -251,6 +252,8 @@ class Recipe:
         trainer: the recommender that a retrain trains on the release; none without it.
         drift: limits beyond which a new generation is advised.
         retirement: which items leave the catalogue.
+        memory: what a run may take of the machine's memory, such as 4GiB; half of it without. No result depends on it, and a step
+            that needs more is refused before it starts.
         method: path of a method's file, ``methods/tiger.toml``, whose encoders and tokenizer hold where the recipe says nothing.
         folder: the recipe's own, where relative paths start; no key, and no part of the digest.
     """
@@ -266,6 +269,7 @@ class Recipe:
     trainer: DecoderConfig | GenerativeConfig | None = None
     drift: DriftConfig = field(default_factory=DriftConfig)
     retirement: RetirementConfig = field(default_factory=RetirementConfig)
+    memory: str | None = None
     method: Method | None = None
     folder: str = "."
 
@@ -283,6 +287,15 @@ class Recipe:
             needy = "encoders.behaviour, trainer and encoders.fuse of kind 'contrastive'"
             msg = f"recipe {self.name}: {needy} need an [interactions] section"
             raise RecipeError(msg)
+        try:
+            _ = self.memory_limit
+        except ValueError as error:
+            raise RecipeError(f"memory: {error}") from error
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The bytes that `memory` says; None where it says nothing."""
+        return None if self.memory is None else parse_size(self.memory)
 
     def source_path(self, source: str) -> Path:
         """Return the file of `source`."""

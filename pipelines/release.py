@@ -74,5 +74,5 @@ def _refresh_lookup(ctx: RunContext) -> None:
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe without the folder it was read from, which says nothing about what it makes."""
-    return {key: value for key, value in config.items() if key != "folder"}
+    """Return the recipe without the folder it was read from and its limit of memory: they say nothing about what it makes."""
+    return {key: value for key, value in config.items() if key not in ("folder", "memory")}

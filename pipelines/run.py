@@ -130,13 +130,16 @@ class RunContext:
         despite_hold: str | None = None,
         reason: str | None = None,
         given: Assignment | None = None,
+        memory: int | None = None,
         going_on: bool = False,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
 
         A run that is taken up again keeps the release it started from, so that publishing over a newer one is refused. With
         `going_on` the caller counts on what the run has done, and `RunStateError` says where the warehouse knows nothing of it.
+        From here on `memory`, or what the recipe says, is the limit of `warehouse`.
         """
+        warehouse.memory = memory or recipe.memory_limit or warehouse.memory
         state = load_state(warehouse, run_id)
         if state is None and going_on:
             msg = f"run {run_id} cannot go on: {warehouse.url} has nothing of it; re-execute all its steps, or start a new run"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sidlake.errors import SidlakeError, StorageError
+from sidlake.errors import MemoryTooSmall, SidlakeError, StorageError
 from sidlake.quality.gates import remedy_for, worst
 from sidlake.warehouse.codes import verify_stored_codes
 from sidlake.warehouse.content import content_hash
@@ -26,7 +26,8 @@ def check_release(warehouse: Warehouse, release_id: str = "current") -> dict[str
     """Return the release's verdict (pass, warn, refuse or broken), what is broken, and its metrics with verdict, reason and remedy.
 
     ``broken`` lists what no longer holds: error, rule, message, count and examples. A refusal that was overridden is still a
-    refusal; ``override`` says why it was published. Raises `NotFoundError` for a release that is not there.
+    refusal; ``override`` says why it was published. Raises `NotFoundError` for a release that is not there, `MemoryTooSmall` where
+    it cannot be verified within the warehouse's limit.
     """
     release = get(warehouse, release_id)
     checks: tuple[Callable[[], object], ...] = (
@@ -57,6 +58,8 @@ def check_release(warehouse: Warehouse, release_id: str = "current") -> dict[str
 def _failures(check: Callable[[], object]) -> list[dict[str, Any]]:
     try:
         check()
+    except MemoryTooSmall:  # says nothing about the release
+        raise
     except SidlakeError as error:
         details: dict[str, Any] = error.details
         rules = details.get("broken") or [details]

@@ -15,6 +15,7 @@ __all__ = [
     "GateFailed",
     "HoldError",
     "LawBroken",
+    "MemoryTooSmall",
     "NotFoundError",
     "RecipeError",
     "ReleaseConflict",
@@ -89,6 +90,10 @@ class HoldError(SidlakeError):
 
 class LawBroken(SidlakeError):
     """What lies in storage, re-read, breaks a law (unique, complete, fixed length, still); nothing is published."""
+
+
+class MemoryTooSmall(SidlakeError):
+    """The limit of memory is below what a step or a query needs; refused before the step, or as soon as DuckDB cannot go on."""
 
 
 class RetrainNeeded(SidlakeError):

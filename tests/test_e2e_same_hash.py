@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from source_files_sample import write
 
+from sidlake.memory import parse_size
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext
 from sidlake.pipelines.steps import run_job
@@ -18,11 +19,11 @@ from sidlake.warehouse.tables import Warehouse
 SAMPLE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("assets_sample.py"))))
 
 
-def _retrain(folder, day):
+def _retrain(folder, day, **limits):
     """Write the sample shop below `folder` and run it there as if on `day`; return the release."""
     recipe = SAMPLE.write_shop(folder / "source", more=SAMPLE.INTERACTIONS + SAMPLE.BEHAVIOUR)
     warehouse = Warehouse.create_or_open(folder / "lake")
-    ctx = RunContext.open(warehouse, load_recipe(recipe), run_id="run", job="retrain")
+    ctx = RunContext.open(warehouse, load_recipe(recipe), run_id="run", job="retrain", **limits)
     ctx.state.now = day
     run_job(ctx)
     return warehouse, get(warehouse)
@@ -36,6 +37,18 @@ def test_another_day_and_another_directory_give_the_same_content_hash(tmp_path):
     assert second.trained_on["items"] == second.trained_on["sample"] == 60
     days = [set(lake.read("semantic_ids", columns=["assigned_at"])["assigned_at"].to_pylist()) for lake in (here, there)]
     assert days[0].isdisjoint(days[1])  # the runs did differ in what they say of time
+
+
+def test_a_limit_of_memory_changes_neither_a_release_nor_what_a_next_run_has_to_do(tmp_path):
+    lake, first = _retrain(tmp_path / "much", datetime(2027, 1, 1, tzinfo=UTC), memory=8 * 2**30)
+    _, second = _retrain(tmp_path / "little", datetime(2027, 1, 1, tzinfo=UTC), memory=parse_size("768MiB"))
+    assert (second.content_hash, second.config, second.steps) == (first.content_hash, first.config, first.steps)
+    recipe = tmp_path / "much" / "source" / "recipe.toml"
+    recipe.write_text('memory = "3GiB"\n' + recipe.read_text(encoding="utf-8"), encoding="utf-8")
+    ctx = RunContext.open(lake, load_recipe(recipe), run_id="again", job="retrain")
+    assert lake.memory == 3 * 2**30
+    again = {report.step: report.skipped for report in run_job(ctx)}
+    assert all(skipped for step, skipped in again.items() if step not in ("train", "report"))
 
 
 SHOP = """

@@ -18,7 +18,7 @@ ALLOWED = {
     "cli": {"assets", "encoders", "generative", "pipelines", "quality", "reports", "serving", "tokenizers", "warehouse"},
     "assets": {"cli", "encoders", "generative", "pipelines", "quality", "reports", "tokenizers", "warehouse"},
 }
-BELOW_ALL = {"sidlake.errors", "sidlake.whole_files"}
+BELOW_ALL = {"sidlake.errors", "sidlake.memory", "sidlake.whole_files"}
 """Modules that every folder may import."""
 
 

@@ -19,11 +19,13 @@ import duckdb
 import pyarrow as pa
 
 from sidlake.errors import NotFoundError, StorageError
+from sidlake.memory import duckdb_share
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.keep.pins import Pin, pins
 from sidlake.warehouse.keep.vacuumed import Vacuumed, vacuumed
 from sidlake.warehouse.places.object_files import let_read
 from sidlake.warehouse.releases import Release, readable
+from sidlake.warehouse.sessions import told
 from sidlake.warehouse.sql import empty, identifier, literal, over_files, sql_type, table_at, without_globs
 from sidlake.warehouse.tables import Warehouse
 from sidlake.whole_files import replacing
@@ -129,9 +131,8 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
                 msg = f"expected one SELECT statement, got {len(parsed)} statements: {sql!r}"
                 raise ValueError(msg)
             return connection.sql(sql).to_arrow_table()
-        except duckdb.IOException as error:
-            msg = f"{error}; the warehouse {warehouse.url} is damaged: restore the file or run the pipeline again"
-            raise StorageError(msg, path=warehouse.url) from error
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise told(error, warehouse) from error
         except duckdb.Error as error:
             raise ValueError(str(error)) from error
 
@@ -323,7 +324,8 @@ def _stamp_in(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def _attach(warehouse: Warehouse, path: Path) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"temp_directory": str(Path(tempfile.gettempdir()) / f"sidlake-duckdb-{os.getpid()}")})
+    spilled = str(Path(tempfile.gettempdir()) / f"sidlake-duckdb-{os.getpid()}")
+    connection = duckdb.connect(config={"memory_limit": f"{duckdb_share(warehouse.memory)}B", "temp_directory": spilled})
     try:
         let_read(connection, warehouse.location)
         connection.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)")

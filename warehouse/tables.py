@@ -25,6 +25,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from sidlake.errors import NotFoundError, StorageError
+from sidlake.memory import default_limit
 from sidlake.warehouse.commits import SETTINGS, add_files, commit_of, committing, on_head, version_of
 from sidlake.warehouse.contracts import CONTRACTS, PARTITIONED_BY
 from sidlake.warehouse.locks import hold
@@ -52,9 +53,11 @@ class Warehouse:
         location: where the tables lie; opening it reads nothing.
         url: the address that messages name.
         root: the folder on this machine: the warehouse itself, or what an object store needs beside it (see `location`).
+        memory: bytes that this process may hold for it (`memory`); half of the machine's where none are given.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, memory: int | None = None) -> None:
+        self.memory = memory or default_limit()
         self.location = locate(root)
         self.url = self.location.url
         self.root = self.location.folder
@@ -67,13 +70,13 @@ class Warehouse:
         return f"Warehouse({self.url!r})"
 
     @classmethod
-    def create_or_open(cls, root: str | Path) -> Warehouse:
+    def create_or_open(cls, root: str | Path, *, memory: int | None = None) -> Warehouse:
         """Return the warehouse at `root`, made if absent; one that exists may be read-only.
 
         Raises `StorageError` when the path is not a directory, cannot be created, or has a character that Delta cannot store under;
         of an object store, when bucket, credentials or connection are missing, or its writes are not conditional.
         """
-        warehouse = cls(root)
+        warehouse = cls(root, memory=memory)
         warehouse.location.prepare(
             [warehouse.root / "delta", warehouse.artifacts_dir, warehouse.checkpoints_dir, warehouse.root / "runs"]
         )
@@ -193,7 +196,7 @@ class Warehouse:
 
     def remembering(self) -> Warehouse:
         """Return this warehouse as one that asks for each version's files once, whatever becomes of the log meanwhile."""
-        other = Warehouse(self.url)
+        other = Warehouse(self.url, memory=self.memory)
         other._remembers, other._known, other._handles = True, self._known, {}
         return other
 
