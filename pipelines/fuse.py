@@ -16,8 +16,9 @@ from sidlake.encoders.fusion.fusion import Fusion
 from sidlake.errors import NotFoundError
 from sidlake.pipelines.embed.known import add_vectors, wanting
 from sidlake.pipelines.fit_inputs.item_facts import training_pairs
+from sidlake.pipelines.products import PRODUCTS
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.embeddings import embedding_rows, matrix_for
+from sidlake.warehouse.embeddings import BY_ITEM, embedding_rows, matrix_for
 
 __all__ = ["fit_fusion", "fuse", "load_fusion"]
 
@@ -34,7 +35,8 @@ def fit_fusion(ctx: RunContext) -> StepReport:
     fusion.save(path := _fusion_path(ctx, fusion.fusion_id))
     ctx.warehouse.keep(path)
     explained = {modality: round(share, 4) for modality, share in fusion.explained(vectors, present).items()}
-    made = {"text", "text_precision", "image", "behaviour", *config.precomputed}  # modalities that the recipe no longer has go
+    of_steps = {product.modality for product in PRODUCTS.values()}
+    made = {*of_steps, "text_precision", *config.precomputed}  # tables that the recipe no longer names go
     ctx.state.encoders = {name: one for name, one in ctx.state.encoders.items() if name in made} | {"fused": fusion.fusion_id}
     ctx.state.explained = explained
     details: dict[str, object] = {"encoder": fusion.fusion_id}
@@ -69,7 +71,7 @@ def _modalities(ctx: RunContext, items: pa.Table) -> tuple[dict[str, npt.NDArray
     embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
     vectors, present = {}, {}
     for modality in ctx.recipe.encoders.fusion:
-        by = ["item_id"] if modality == "behaviour" else _KEYS
+        by = ["item_id"] if modality in BY_ITEM else _KEYS
         vectors[modality], present[modality] = matrix_for(items, embeddings, modality, ctx.encoder(modality), by=by)
     return vectors, present
 

@@ -14,7 +14,7 @@ from typing import Any
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.run_state import RunState
 
-__all__ = ["PRODUCTS", "Product", "stamp"]
+__all__ = ["PRODUCTS", "VECTORS", "Product", "stamp"]
 
 
 def _always(recipe: Recipe) -> bool:
@@ -154,6 +154,9 @@ PRODUCTS: dict[str, Product] = {
         about="One HTML page on the release: its verdict, every metric with limit and history, charts, and the SIDs to browse."
     ),
 }
+
+VECTORS = tuple(name for name, product in PRODUCTS.items() if product.shared and name != "fused_embeddings")
+"""What the encoders make: the fusion reads all of it."""
 
 
 def stamp(name: str, state: RunState, recipe: Recipe) -> object:

@@ -24,6 +24,7 @@ from sidlake.pipelines.fit_inputs.given_sids import digest_of_given
 from sidlake.pipelines.fuse import fit_fusion, fuse
 from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.ingest.step import ingest_settings, ingest_sources
+from sidlake.pipelines.products import VECTORS
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.release import release
 from sidlake.pipelines.report import write_quality_report
@@ -36,7 +37,6 @@ from sidlake.tokenizers.registry import tokenizer_class
 __all__ = ["JOBS", "STEPS", "describe", "refuse_stale", "run_job", "steps_of"]
 
 _RETRAIN: frozenset[Job] = frozenset({"retrain"})
-_VECTORS = ("text_embeddings", "image_embeddings", "precomputed_embeddings", "behaviour_embeddings")
 
 
 def _fit_needs_events(recipe: Recipe) -> bool:
@@ -107,7 +107,7 @@ _ALL = (
     Step(
         name="fit_fusion",
         run=fit_fusion,
-        reads=("items", *_VECTORS, "interactions"),
+        reads=("items", *VECTORS, "interactions"),
         writes=("fusion",),
         reads_if={"interactions": lambda recipe: recipe.encoders.fuse.kind in PAIR_KINDS},
         settings=lambda ctx: [
@@ -121,7 +121,7 @@ _ALL = (
     Step(
         name="fuse",
         run=fuse,
-        reads=("items", *_VECTORS, "fusion"),
+        reads=("items", *VECTORS, "fusion"),
         writes=("fused_embeddings",),
         group="embeddings",
         kinds=frozenset({"numpy", "deltalake"}),

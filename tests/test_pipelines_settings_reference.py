@@ -17,6 +17,7 @@ from sidlake.cli import app as cli
 from sidlake.errors import NotFoundError, RecipeError
 from sidlake.pipelines.generation import _frozen_of
 from sidlake.pipelines.recipe import load_recipe, plain
+from sidlake.pipelines.settings.encoders import MODALITIES
 from sidlake.pipelines.settings.methods import shipped_methods
 from sidlake.pipelines.settings.reference import explained, keys_of_recipes, sections, sentences
 from sidlake.pipelines.settings.reference_page import reference_page
@@ -85,6 +86,11 @@ def test_what_a_refresh_may_not_change_is_what_the_reference_says(path):
     given = {name for name, value in held_by(recipe).items() if value not in (None, {})}
     assert len(fitted) > 20
     assert fitted == (said - of_encoder_ids) & given
+
+
+def test_of_every_encoder_something_may_be_changed_by_a_retrain_alone():
+    said = {key.path.split(".")[1] for key in keys_of_recipes() if key.only_by_retrain and key.path.startswith("encoders.")}
+    assert set(MODALITIES) - said == set()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

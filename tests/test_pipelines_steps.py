@@ -3,10 +3,11 @@
 import pytest
 
 from sidlake.errors import RetrainNeeded, RunStateError, StaleStepError
-from sidlake.pipelines.products import PRODUCTS
+from sidlake.pipelines.products import PRODUCTS, VECTORS
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id, run_step
 from sidlake.pipelines.run_state import load_state
+from sidlake.pipelines.settings.encoders import MODALITIES
 from sidlake.pipelines.steps import STEPS, run_job, steps_of
 from sidlake.warehouse.releases import current, history
 from sidlake.warehouse.tables import Warehouse
@@ -33,6 +34,10 @@ def test_a_step_reads_only_what_steps_before_it_write():
 def test_every_product_is_written_by_one_step():
     writers = [name for step in STEPS.values() for name in step.writes]
     assert sorted(writers) == sorted(PRODUCTS)
+
+
+def test_every_encoder_has_a_product_of_vectors():
+    assert {PRODUCTS[name].modality for name in VECTORS} - {None} == set(MODALITIES)
 
 
 def test_a_refresh_learns_nothing():

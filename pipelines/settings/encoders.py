@@ -11,7 +11,10 @@ from sidlake.encoders.precomputed import PrecomputedConfig
 from sidlake.encoders.text.encoder import TextEncoderConfig
 from sidlake.errors import RecipeError
 
-__all__ = ["EncodersConfig", "Modality"]
+__all__ = ["MODALITIES", "EncodersConfig", "Modality"]
+
+MODALITIES = ("text", "image", "behaviour")
+"""The encoders of this version, by the field that configures each; a table of `precomputed` may not be called like one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,12 +55,11 @@ class EncodersConfig:
     fuse: FuseConfig = field(default_factory=FuseConfig)
 
     def __post_init__(self) -> None:
-        named = {"image": self.image, "behaviour": self.behaviour, **self.precomputed}
-        taken = sorted({"text", "image", "behaviour", "fused"} & set(self.precomputed))
+        taken = sorted({*MODALITIES, "fused"} & set(self.precomputed))
         if taken:
             msg = f"encoders.precomputed: {taken} are names of other modalities"
             raise RecipeError(msg)
-        available = {"text"} | {modality for modality, config in named.items() if config}
+        available = {modality for modality in MODALITIES if getattr(self, modality) is not None} | set(self.precomputed)
         if not self.fusion or not set(self.fusion) <= available:
             msg = f"encoders.fusion: modalities {sorted(self.fusion)} must be a non-empty subset of {sorted(available)}"
             raise RecipeError(msg)
