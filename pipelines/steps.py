@@ -32,6 +32,7 @@ from sidlake.pipelines.run import Job, RunContext, Step, StepReport, digest, run
 from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.train import train_recommender
 from sidlake.quality.gates import gates_in_force
+from sidlake.quality.readings import READINGS
 from sidlake.tokenizers.registry import tokenizer_class
 
 __all__ = ["JOBS", "STEPS", "describe", "refuse_stale", "run_job", "steps_of"]
@@ -174,7 +175,7 @@ _ALL = (
         reads=("items", "interactions", "rejected_rows", "fused_embeddings", "codebooks", "semantic_ids"),
         writes=("sid_quality",),
         reads_if={"interactions": _has_events},
-        settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split],
+        settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split, sorted(READINGS)],
         group="quality",
         kinds=frozenset({"numpy", "deltalake"}),
     ),

@@ -9,6 +9,7 @@ from sidlake.pipelines.run import RunContext, new_run_id, run_step
 from sidlake.pipelines.run_state import load_state
 from sidlake.pipelines.settings.encoders import MODALITIES
 from sidlake.pipelines.steps import STEPS, run_job, steps_of
+from sidlake.quality.readings import READINGS
 from sidlake.warehouse.releases import current, history
 from sidlake.warehouse.tables import Warehouse
 
@@ -73,6 +74,12 @@ def test_a_selection_that_leaves_a_step_out_is_refused_by_the_name_of_what_is_st
 
 def test_a_changed_setting_makes_the_steps_that_it_concerns_stale(shop_copy):
     edit(shop_copy, "[[gates]]", '[[gates]]\nmetric = "unique_share"\nminimum = 0.5\n\n[[gates]]')
+    with pytest.raises(StaleStepError, match=r"stale: check\."):
+        run_step(opened(shop_copy), STEPS["release"])
+
+
+def test_a_metric_that_the_base_release_did_not_know_is_measured(shop_copy, monkeypatch):
+    monkeypatch.setitem(READINGS, "new_metric", READINGS["unique_share"])
     with pytest.raises(StaleStepError, match=r"stale: check\."):
         run_step(opened(shop_copy), STEPS["release"])
 
