@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.readings import GROUPS, READINGS, reading_of
 
 WIDTHS = (4, 15)
+PAGE = (Path(__file__).parent.parent / "docs" / "reading-quality.md").read_text(encoding="utf-8")
 OF_THE_CHECK_STEP = {"leaked_session_share", "foreign_item_share", "raw_largest_group_share", "level_largest_share"}
 OF_THE_CHECK_STEP |= {"staleness_share", "staleness_level_share", "staleness_growth"}
 OF_THE_CHECK_STEP |= {metric for metric, *_ in JUMPS}
@@ -46,6 +48,12 @@ def test_every_measured_metric_has_a_title_a_unit_a_group_and_a_sentence(measure
 
 def test_everything_that_is_read_is_measured(measured):
     assert set(READINGS) - set(measured) == OF_THE_CHECK_STEP
+
+
+def test_every_metric_that_stands_for_itself_is_on_the_page():
+    named = re.findall(r"`([a-z0-9_…]+)`", PAGE)
+    said = re.compile("|".join(re.escape(name).replace("…", ".*") for name in named))
+    assert [name for name in READINGS if not said.fullmatch(name)] == []
 
 
 def test_every_metric_with_a_mandatory_gate_or_a_remedy_can_be_read():

@@ -73,6 +73,12 @@ def test_every_local_link_leads_somewhere():
     assert [f"{p.name}: {link}" for p, link in links if not (p.parent / link).exists()] == []
 
 
+def test_every_test_and_benchmark_that_a_page_names_is_there():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = [(p, file) for p in pages for file in re.findall(r"\b(?:tests|benchmarks)/[a-z0-9_/]+\.py", p.read_text())]
+    assert [f"{p.name}: {file}" for p, file in named if not (ROOT / file).is_file()] == []
+
+
 def test_the_ci_script_runs_the_readmes_test_command():
     assert "make lint test" in (ROOT / ".ci" / "run").read_text()
     assert "make lint test   # the tests" in README
