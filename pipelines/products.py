@@ -14,7 +14,7 @@ from typing import Any
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.run_state import RunState
 
-__all__ = ["PRODUCTS", "VECTORS", "Product", "stamp"]
+__all__ = ["PRODUCTS", "RELEASED", "VECTORS", "Product", "stamp"]
 
 
 def _always(recipe: Recipe) -> bool:
@@ -157,6 +157,9 @@ PRODUCTS: dict[str, Product] = {
 
 VECTORS = tuple(name for name, product in PRODUCTS.items() if product.shared and name != "fused_embeddings")
 """What the encoders make: the fusion reads all of it."""
+
+RELEASED = tuple(name for name, product in PRODUCTS.items() if product.table is not None and name not in VECTORS)
+"""What a release names the versions of: the release step reads all of it."""
 
 
 def stamp(name: str, state: RunState, recipe: Recipe) -> object:

@@ -24,7 +24,7 @@ from sidlake.pipelines.fit_inputs.given_sids import digest_of_given
 from sidlake.pipelines.fuse import fit_fusion, fuse
 from sidlake.pipelines.generation import refuse_changed_generation
 from sidlake.pipelines.ingest.step import ingest_settings, ingest_sources
-from sidlake.pipelines.products import VECTORS
+from sidlake.pipelines.products import RELEASED, VECTORS
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.release import release
 from sidlake.pipelines.report import write_quality_report
@@ -182,10 +182,7 @@ _ALL = (
     Step(
         name="release",
         run=_publish,
-        reads=(
-            "items", "interactions", "rejected_rows", "fused_embeddings", "codebooks", "semantic_ids", "retired_sids",
-            "user_sequences", "sid_trie", "sid_quality",
-        ),
+        reads=RELEASED,
         writes=("release",),
         reads_if={"interactions": _has_events, "user_sequences": _has_events},
         skips=False,
@@ -214,7 +211,7 @@ _ALL = (
         group="quality",
         kinds=frozenset({"matplotlib", "html"}),
     ),
-)  # fmt: skip
+)
 
 STEPS: dict[str, Step] = {step.name: step for step in _ALL}
 """Every step by name, in the order in which they run: a step reads only what steps before it write."""

@@ -3,13 +3,14 @@
 import pytest
 
 from sidlake.errors import RetrainNeeded, RunStateError, StaleStepError
-from sidlake.pipelines.products import PRODUCTS, VECTORS
+from sidlake.pipelines.products import PRODUCTS, RELEASED, VECTORS
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id, run_step
 from sidlake.pipelines.run_state import load_state
 from sidlake.pipelines.settings.encoders import MODALITIES
 from sidlake.pipelines.steps import STEPS, run_job, steps_of
 from sidlake.quality.readings import READINGS
+from sidlake.warehouse.content import _KEYS as hashed
 from sidlake.warehouse.releases import current, history
 from sidlake.warehouse.tables import Warehouse
 
@@ -39,6 +40,10 @@ def test_every_product_is_written_by_one_step():
 
 def test_every_encoder_has_a_product_of_vectors():
     assert {PRODUCTS[name].modality for name in VECTORS} - {None} == set(MODALITIES)
+
+
+def test_every_table_of_a_release_counts_in_its_content_hash_but_vectors_and_rejected_rows():
+    assert {PRODUCTS[name].table for name in RELEASED} == {*hashed, "item_embeddings", "rejected_rows"}
 
 
 def test_a_refresh_learns_nothing():
