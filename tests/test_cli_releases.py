@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from sidlake.cli.app import app
-from sidlake.cli.releases import COMMANDS
+from sidlake.cli.export import export
 from sidlake.errors import NotFoundError
+
+EVERY = {
+    f"{group}{one.name or one.callback.__name__}": one.callback
+    for group, typer in (("", app), ("export ", export))
+    for one in typer.registered_commands
+}
+RUN_UNTIL_STOPPED = ("ui", "serve")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +94,7 @@ def test_a_rollback_holds_runs_until_they_may_resume(sidlake):
         sidlake("resume", "--reason", "again")
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_every_command_shows_an_example_of_itself(command):
-    assert f"Example: sidlake {command.__name__}" in (command.__doc__ or "")
+@pytest.mark.parametrize(("name", "command"), EVERY.items(), ids=EVERY)
+def test_every_command_shows_an_example_of_itself_and_takes_json(name, command):
+    assert f"Example: sidlake {name}" in (command.__doc__ or "")
+    assert ("as_json" in signature(command).parameters) is (name not in RUN_UNTIL_STOPPED)
