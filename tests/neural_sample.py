@@ -50,7 +50,7 @@ def facts(num=400, seed=0):
 
 
 def fitted(kind, x=None, **changes):
-    cls, config = tokenizer_config(kind, {"widths": list(WIDTHS), **SMALL[kind], **changes})
+    cls, config = tokenizer_config(kind, {"widths": list(WIDTHS), **SMALL.get(kind, {}), **changes})
     x = rows() if x is None else x
     return cls.fit(x, config, facts=facts(len(x)))
 

@@ -1,4 +1,10 @@
-"""What every trained tokenizer keeps: rows alone decide, fits repeat, artifacts travel, bad input is named, codes are used."""
+"""What every kind keeps that codes by the vector alone: rows alone decide, fits repeat, artifacts travel, bad input is named.
+
+A kind comes in by its line in the registry; what it must be given beside widths stands in `neural_sample.SMALL`. Wrappers and the
+indexes, which spell other facts, have tests of their own; settings are tried for every kind.
+"""
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -6,16 +12,22 @@ from neural_sample import SMALL, WIDTHS, assert_the_same_in_another_process, fac
 
 from sidlake.errors import ArtifactError, FitError
 from sidlake.tokenizers.artifact import codebook_hash
-from sidlake.tokenizers.registry import tokenizer_config
+from sidlake.tokenizers.generations.wrapper import Wrapper
+from sidlake.tokenizers.registry import KINDS, tokenizer_class, tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts
 from sidlake.tokenizers.uniqueness.strategies import make_unique
 
-KINDS = sorted(SMALL)
+CLASSES = {kind: tokenizer_class(kind) for kind in sorted(KINDS)}
+BY_VECTOR = [kind for kind, of in CLASSES.items() if not of.encode_needs and not issubclass(of, Wrapper)]
+TRAINED = sorted(SMALL)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+model_of = cache(fitted)
+
+
+@pytest.fixture(params=BY_VECTOR)
 def model(request):
-    return fitted(request.param)
+    return model_of(request.param)
 
 
 def test_a_rows_codes_depend_on_that_row_alone(model):
@@ -38,13 +50,16 @@ def test_norms_are_what_the_increments_leave_of_the_latents(model):
     assert np.allclose(np.linalg.norm(left, axis=1), norms, atol=1e-5)
 
 
-def test_all_codes_are_used(model):
-    codes = model.encode(rows())
+@pytest.mark.parametrize("kind", TRAINED)
+def test_all_codes_of_a_trained_kind_are_used(kind):
+    codes = model_of(kind).encode(rows())
     used = [len(np.unique(codes[:, level])) / width for level, width in enumerate(WIDTHS)]
     assert min(used) >= 0.95
 
 
-def test_counts_are_those_of_the_fits_rows(model):
+@pytest.mark.parametrize("kind", TRAINED)
+def test_counts_of_a_trained_kind_are_those_of_the_fits_rows(kind):
+    model = model_of(kind)
     codes = model.encode(rows())
     for level, (_, counts) in enumerate(model.codebooks()):
         assert counts.tolist() == np.bincount(codes[:, level], minlength=WIDTHS[level]).tolist()
@@ -80,7 +95,7 @@ def test_vectors_of_another_dimension_or_with_nan_are_refused(model):
         model.decode([[0, 8]])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_VECTOR)
 def test_two_fits_give_the_same_bits(kind):
     import torch
 
@@ -96,7 +111,7 @@ def test_two_fits_give_the_same_bits(kind):
     assert codebook_hash(fitted(kind, seed=1)) != first
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_VECTOR)
 def test_a_fit_names_what_is_wrong_with_its_rows(kind):
     with pytest.raises(FitError, match="16 codes need at least 16 rows, got 9"):
         fitted(kind, rows(9))
@@ -127,3 +142,13 @@ def test_an_artifact_without_its_network_is_refused(tmp_path):
     save_file(kept, tmp_path / "c.safetensors", metadata=about)
     with pytest.raises(ArtifactError, match="do not belong together"):
         load_codebook(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, of in CLASSES.items() if not issubclass(of, Wrapper)])
+def test_every_number_among_its_settings_is_checked(kind):
+    fields = CLASSES[kind].config_type.__dataclass_fields__
+    numbers = [name for name, field in fields.items() if field.type in ("int", "float")]
+    for name in numbers:
+        with pytest.raises(ValueError, match=name):
+            tokenizer_config(kind, {"widths": list(WIDTHS), name: float("nan")})
+    assert "seed" in numbers
