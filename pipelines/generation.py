@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sidlake.encoders.behaviour import BehaviourConfig
 from sidlake.encoders.fusion.config import FuseConfig
 from sidlake.errors import ArtifactError, LawBroken, RetrainNeeded
 from sidlake.pipelines.recipe import TokenizerConfig, plain
@@ -28,6 +29,13 @@ from sidlake.warehouse.embeddings import matrix_for
 from sidlake.warehouse.releases import history
 
 __all__ = ["cached_codebook", "fused_vectors", "load_generation", "refuse_changed_generation"]
+
+
+_DEFAULTS: dict[str, Any] = {"encoders.behaviour": BehaviourConfig(), "encoders.fuse": FuseConfig(), "tokenizer": TokenizerConfig()}
+"""What holds for keys of a frozen section that an older release's recipe does not know."""
+
+_ALWAYS = ("encoders.fuse", "tokenizer")
+"""Sections that every recipe has, whether it says so or not."""
 
 
 def refuse_changed_generation(ctx: RunContext) -> None:
@@ -46,11 +54,13 @@ def refuse_changed_generation(ctx: RunContext) -> None:
 
 def _frozen_of(config: Any) -> dict[str, object]:  # noqa: ANN401  the JSON of a recipe, of this version or an older one
     """Return the frozen settings that a recipe's JSON holds, by dotted key; keys of later versions have their default."""
-    found = {**_flat("tokenizer", plain(asdict(TokenizerConfig()))), **_flat("encoders.fuse", plain(asdict(FuseConfig())))}
+    found: dict[str, object] = {}
     for path in FROZEN:
         value = config
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
+        if path in _DEFAULTS and (value is not None or path in _ALWAYS):
+            found |= _flat(path, plain(asdict(_DEFAULTS[path])))
         found |= _flat(path, value)
     return {key: value for key, value in found.items() if value is not None and not key.startswith(FREE)}
 

@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from dataclasses import asdict, fields
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_what_a_refresh_may_not_change_is_what_the_reference_says(path):
 def test_of_every_encoder_something_may_be_changed_by_a_retrain_alone():
     said = {key.path.split(".")[1] for key in keys_of_recipes() if key.only_by_retrain and key.path.startswith("encoders.")}
     assert set(MODALITIES) - said == set()
+
+
+@pytest.mark.parametrize("section", ["tokenizer", "encoders.behaviour", "encoders.fuse"])
+def test_a_key_that_an_older_release_does_not_know_has_its_default(section):
+    recipe = loaded(ROOT / "recipes" / "online_retail.toml")
+    older = json.loads(json.dumps(recipe))
+    within = reduce(lambda table, name: table[name], section.split("."), older)
+    del within["seed"]
+    assert _frozen_of(older) == _frozen_of(recipe)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
