@@ -106,11 +106,11 @@ def write_catalogue(folder: Path, num_items: int, *, given: bool) -> None:
     pl.DataFrame(frame).write_parquet(folder / "items.parquet")
     items = np.minimum(rng.zipf(1.3, 10 * num_items), num_items) - 1
     users = rng.integers(0, max(4, num_items // 3), 10 * num_items)
-    start = datetime(2024, 1, 1)
+    start, step = datetime(2024, 1, 1), timedelta(days=365) / (10 * num_items)  # a year, however many they are
     events = {
         "user": [f"u{user}" for user in users],
         "item": [f"I{item:06}" for item in items],
-        "at": [start + timedelta(minutes=7 * number) for number in range(10 * num_items)],
+        "at": [start + number * step for number in range(10 * num_items)],
     }
     pl.DataFrame(events).write_parquet(folder / "events.parquet")
     vectors = rng.standard_normal((num_items, 48)).astype(np.float32)
