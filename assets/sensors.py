@@ -2,8 +2,12 @@
 
 The first goes by size and time of modification, which cost nothing to read; whether the content differs is for the ingest step
 to find out by its digest, and a refresh of unchanged content publishes nothing. A file that is still being copied may cost a
-run that fails and publishes nothing; when it is complete its time has changed, and the refresh is asked for again.
+run that fails and publishes nothing; when it is complete its time has changed, and the refresh is asked for again. A refresh that
+failed for another reason (a full disk, a store that could not be reached) is asked for again too, after pauses that double, so
+that no file is forgotten.
 """
+
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -20,6 +24,7 @@ __all__ = ["drift_sensor_for", "source_sensor_for"]
 
 _EVERY_SECONDS = 60
 _DRIFT_EVERY_SECONDS = 600
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(days=1)
 
 
 def source_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
@@ -46,14 +51,37 @@ def source_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:
         if held := sidlake.held():  # the cursor stays, so that the refresh is asked for when the hold is lifted
             return dg.SkipReason(held)
         asked, _, last = (context.cursor or "0:").partition(":")
-        if seen == last:
-            return dg.SkipReason("no source file has changed")
+        number = int(asked) if asked.isdecimal() else 0
+        if seen == last and (why := _why_not_again(context, number, seen)):
+            return dg.SkipReason(why)
         # The key counts the changes: files that are again as they were once ask again, and a daemon that dies before it saves the
         # cursor asks under the same key, for which one run is started.
-        number = int(asked) + 1 if asked.isdecimal() else 1
+        number += 1
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{number}-{seen}")], cursor=f"{number}:{seen}")
 
     return new_source_files
+
+
+def _why_not_again(context: dg.SensorEvaluationContext, number: int, seen: str) -> str | None:
+    """Return why files that have not changed ask for nothing; None where their last refresh failed long enough ago."""
+    failed = 0
+    while (run := _run_of(context, f"{number - failed}-{seen}")) is not None and run.dagster_run.is_failure:
+        failed += 1
+    if not failed:
+        return "no source file has changed"
+    last = _run_of(context, f"{number}-{seen}")
+    assert last is not None
+    again = last.update_timestamp + min(_FIRST_PAUSE * 2 ** min(failed - 1, 20), _LONGEST_PAUSE)
+    if datetime.now(UTC) >= again:
+        return None
+    run_id = last.dagster_run.run_id
+    return f"the refresh of these files failed {failed} times (run {run_id}); asked for again from {again:%H:%M} UTC on"
+
+
+def _run_of(context: dg.SensorEvaluationContext, key: str) -> dg.RunRecord | None:
+    """Return the last run that this sensor asked for under a key."""
+    tags = {"dagster/run_key": key, "dagster/sensor_name": context.sensor_name}
+    return next(iter(context.instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)), None)
 
 
 def drift_sensor_for(settings: Settings, jobs: Jobs) -> dg.SensorDefinition:

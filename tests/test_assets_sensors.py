@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import runpy
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,8 +32,13 @@ def shop(tmp_path):
     return SimpleNamespace(folder=tmp_path, resource=resource)
 
 
-def tick(shop, cursor=None):
-    with dg.build_sensor_context(cursor=cursor, resources={"sidlake": shop.resource}) as context:
+def tick(shop, cursor=None, instance=None):
+    with (
+        dg.DagsterInstance.ephemeral() as other,
+        dg.build_sensor_context(
+            cursor=cursor, resources={"sidlake": shop.resource}, instance=instance or other, sensor_name=SENSOR.name
+        ) as context,
+    ):
         return SENSOR.evaluate_tick(context)
 
 
@@ -82,6 +88,34 @@ def test_files_that_are_again_as_they_were_ask_again(shop):
 
 def test_the_same_state_has_the_same_key_so_that_a_lost_cursor_starts_no_second_run(shop):
     assert tick(shop).run_requests[0].run_key == tick(shop).run_requests[0].run_key
+
+
+def run_for(instance, result, status):
+    """Store a run as the daemon starts it for a request of the sensor."""
+    tags = {"dagster/run_key": result.run_requests[0].run_key, "dagster/sensor_name": SENSOR.name}
+    instance.add_run(dg.DagsterRun(job_name="refresh", status=status, tags=tags))
+
+
+def test_a_refresh_that_failed_is_asked_for_again_after_a_pause_that_doubles(shop, monkeypatch):
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = tick(shop, instance=instance)
+        run_for(instance, first, dg.DagsterRunStatus.FAILURE)
+        assert "failed 1 times" in tick(shop, cursor=first.cursor, instance=instance).skip_message
+        monkeypatch.setattr("sidlake.assets.sensors._FIRST_PAUSE", timedelta(0))
+        again = tick(shop, cursor=first.cursor, instance=instance)
+        assert again.run_requests[0].run_key != first.run_requests[0].run_key
+        run_for(instance, again, dg.DagsterRunStatus.FAILURE)
+        monkeypatch.setattr("sidlake.assets.sensors._FIRST_PAUSE", timedelta(hours=1))
+        assert "failed 2 times" in tick(shop, cursor=again.cursor, instance=instance).skip_message
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELED])
+def test_a_refresh_that_goes_well_or_goes_on_or_that_somebody_ended_is_not_asked_for_again(shop, monkeypatch, status):
+    monkeypatch.setattr("sidlake.assets.sensors._FIRST_PAUSE", timedelta(0))
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = tick(shop, instance=instance)
+        run_for(instance, first, status)
+        assert tick(shop, cursor=first.cursor, instance=instance).skip_message == "no source file has changed"
 
 
 def test_a_missing_file_is_named_and_asks_for_nothing(shop):

@@ -17,11 +17,13 @@ from sidlake.warehouse.tables import Warehouse
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = ROOT / "docs"
-TABLES, COMMANDS, IN_PYTHON, FEATURES, OWN = (
-    (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("tables", "commands", "python", "sid-features", "own-catalogue")
+TABLES, COMMANDS, IN_PYTHON, FEATURES, OWN, MIGRATING = (
+    (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("tables", "commands", "python", "sid-features", "own-catalogue", "migrating")
 )
 SQL = re.findall(r"```sql\n(.*?)```", README + COMMANDS, re.DOTALL)
-PYTHON = re.findall(r"```python\n(.*?)```", README + IN_PYTHON + FEATURES, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README + IN_PYTHON + FEATURES + MIGRATING, re.DOTALL)
+OF_TWO_GENERATIONS = re.findall(r"```sql\n(.*?)```", MIGRATING, re.DOTALL)
 
 
 def schema_table() -> str:
@@ -39,6 +41,11 @@ def schema_table() -> str:
 @pytest.mark.parametrize("sql", SQL, ids=[sql.splitlines()[0] for sql in SQL])
 def test_the_example_queries_run_and_find_something(shop, sql):
     assert query(Warehouse(shop.warehouse), sql).num_rows > 0
+
+
+@pytest.mark.parametrize("sql", OF_TWO_GENERATIONS, ids=[sql.splitlines()[0] for sql in OF_TWO_GENERATIONS])
+def test_queries_on_what_a_retrain_changed_run_where_nothing_has_changed_yet(shop, sql):
+    assert query(Warehouse(shop.warehouse), sql).num_rows == 0
 
 
 def test_the_first_query_says_true(shop):

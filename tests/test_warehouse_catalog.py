@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,7 @@ VIEWS = {
     "semantic_ids": 15, "items": 15, "items_with_sids": 15, "interactions": 15, "rejected_rows": 0, "sid_quality": 1,
     "codebooks": 12,
     "user_sequences": 1, "sid_trie": 20, "item_embeddings": 0, "model_metrics": 1, "recommendations": 1, "releases": 3,
-    "sid_changes": 12, "sid_features": 15, "quality_history": 3,
+    "sid_changes": 12, "code_changes": 11, "sid_features": 15, "quality_history": 3,
 }  # fmt: skip
 
 
@@ -88,11 +89,22 @@ def test_changes_lead_from_the_last_release_of_the_former_generation_to_the_curr
     assert len(rows) == 12  # of fifteen: the other three are new
 
 
+def test_codes_lead_from_the_former_generation_to_the_current_one_level_by_level(warehouse):
+    old, new = (dict(_rows(warehouse, f"SELECT item_id, codes FROM semantic_ids_at('{one}')")) for one in ("r000001", "r000003"))
+    pairs = Counter((level, old[item][level], new[item][level]) for item in old.keys() & new.keys() for level in range(3))
+    of_new = Counter()
+    for (level, _, code), count in pairs.items():
+        of_new[level, code] += count
+    found = _rows(warehouse, "SELECT level, old_code, new_code, num_items, share FROM code_changes")
+    assert {row[:3]: row[3] for row in found} == pairs
+    assert all(share == pytest.approx(num / of_new[level, code]) for level, _, code, num, share in found)
+
+
 def test_the_first_generation_has_no_changes_and_a_rollback_leads_back(tmp_path):
     warehouse = Warehouse.create_or_open(tmp_path / "two")
     publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 12)), expected_parent=None)
     publish(warehouse, SAMPLE.draft(SAMPLE.write(warehouse, 13)), expected_parent="r000001")
-    assert query(warehouse, "FROM sid_changes").num_rows == 0
+    assert query(warehouse, "FROM sid_changes").num_rows == query(warehouse, "FROM code_changes").num_rows == 0
     second = SAMPLE.draft(SAMPLE.write(warehouse, 12, skip=1, generation="g2"), generation="g2")
     publish(warehouse, second, expected_parent="r000002")
     rollback(warehouse, "r000001", "test")

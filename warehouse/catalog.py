@@ -60,6 +60,7 @@ _ABOUT = {
     "items_with_sids": "items joined with their SIDs",
     "quality_history": "the quality metrics of every release",
     "sid_changes": "old and new SID of items that the current generation gave another than the last release of the former one",
+    "code_changes": "by level, the former codes that the items of a code of the current generation come from, and their shares",
 }
 
 
@@ -157,6 +158,7 @@ def statements(warehouse: Warehouse) -> list[str]:
         **_trained_views(warehouse),
         "quality_history": _QUALITY_HISTORY.format(quality=_over_releases(warehouse, "sid_quality", releases)),
         "sid_changes": _sid_changes(warehouse, releases),
+        "code_changes": _code_changes(warehouse, releases),
     }
     return [
         *_history_statements(warehouse, releases),
@@ -239,13 +241,34 @@ def _sid_changes(warehouse: Warehouse, releases: list[Release]) -> str:
 
     That release is the one to come from: after a rollback over a generation it is the one that was rolled back.
     """
-    new = releases[-1]
-    old = next((release for release in reversed(releases) if release.generation != new.generation), new)
+    old, new = _former(releases), releases[-1]
     return (
         f"SELECT item_id, {literal(old.release_id)} AS old_release, {literal(old.generation)} AS old_generation, o.sid AS old_sid, "
         f"{literal(new.release_id)} AS new_release, {literal(new.generation)} AS new_generation, n.sid AS new_sid "
         f"FROM ({_released(warehouse, 'semantic_ids', old)}) o JOIN semantic_ids n USING (item_id) WHERE o.sid <> n.sid"
     )
+
+
+def _code_changes(warehouse: Warehouse, releases: list[Release]) -> str:
+    """Return a `SELECT` of how items of both generations went from code to code, level by level; without another, of no row.
+
+    The shares of a (level, new_code) add up to 1: weights of the old codes' embeddings in the new code's.
+    """
+    old, new = _former(releases), releases[-1]
+    pairs = (
+        f"SELECT unnest(range(0, least(len(o.codes), len(n.codes)))) AS level, o.codes, n.codes AS new_codes "
+        f"FROM ({_released(warehouse, 'semantic_ids', old)}) o JOIN semantic_ids n USING (item_id) WHERE {old != new}"
+    )
+    counted = (
+        "SELECT level, codes[level + 1] AS old_code, new_codes[level + 1] AS new_code, count(*) AS num_items "
+        f"FROM ({pairs}) GROUP BY ALL"
+    )
+    return f"SELECT *, num_items / sum(num_items) OVER (PARTITION BY level, new_code) AS share FROM ({counted})"
+
+
+def _former(releases: list[Release]) -> Release:
+    """Return the newest release of another generation than the current one's; the current one where there is none."""
+    return next((release for release in reversed(releases) if release.generation != releases[-1].generation), releases[-1])
 
 
 def _head(warehouse: Warehouse, table: str) -> str:

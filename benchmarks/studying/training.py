@@ -25,7 +25,7 @@ from sidlake.generative.sequences import Histories
 from sidlake.generative.training.loop import fit
 from sidlake.quality.assignment import Assignment
 
-__all__ = ["BUDGET", "trained_on"]
+__all__ = ["BUDGET", "facts_of", "trained_on"]
 
 BUDGET = DecoderConfig(
     inputs=("codes",),
@@ -51,7 +51,7 @@ def trained_on(assignment: Assignment, catalogue: Catalogue, *, seed: int, epoch
     config = replace(BUDGET, seed=seed, max_epochs=epochs, patience=epochs)
     ours = assignment.aligned_to(catalogue.reader.catalogue.item_ids)
     torch.manual_seed(seed)
-    model = PackedDecoder(_facts(ours, catalogue.timelines.train), config)
+    model = PackedDecoder(facts_of(ours, catalogue.timelines.train), config)
     ranker = _at_random(DecoderRecommender(model, catalogue.trie), np.random.default_rng(seed).permutation(ours.num_items))
     users = catalogue.timelines.valid
     users = users.at(np.linspace(0, len(users) - 1, min(config.validation_users, len(users))).astype(np.int64))
@@ -71,7 +71,7 @@ def trained_on(assignment: Assignment, catalogue: Catalogue, *, seed: int, epoch
     }
 
 
-def _facts(assignment: Assignment, train: Histories) -> ItemFacts:
+def facts_of(assignment: Assignment, train: Histories) -> ItemFacts:
     offsets_L = np.array([0, *accumulate(assignment.widths[:-1])], dtype=np.int64)
     known_N = torch.zeros(assignment.num_items, dtype=torch.bool)
     known_N[torch.from_numpy(train.flat_items())] = True
