@@ -49,10 +49,10 @@ audit: setup
 	@PYTHONPATH=.venv/audit $(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # mypy cannot follow the editable install's finder: it reads the folders through links named like the packages.
-.typing:
-	@mkdir -p .typing/sidlake
-	@for folder in assets cli encoders generative pipelines quality reports tokenizers warehouse; do ln -sfn ../../$$folder .typing/sidlake/$$folder; done
-	@for module in sidlake/*.py; do ln -sfn ../../$$module .typing/$$module; done
+.typing: pyproject.toml $(wildcard sidlake/*.py)
+	@rm -rf $@ && mkdir -p $@/sidlake
+	@for marker in */py.typed; do folder=$${marker%/*}; test $$folder = sidlake || ln -sfn ../../$$folder $@/sidlake/$$folder; done
+	@for module in sidlake/*.py; do ln -sfn ../../$$module $@/$$module; done
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
