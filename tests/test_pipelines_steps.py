@@ -10,7 +10,7 @@ from sidlake.pipelines.run_state import load_state
 from sidlake.pipelines.settings.encoders import MODALITIES
 from sidlake.pipelines.steps import STEPS, run_job, steps_of
 from sidlake.quality.readings import READINGS
-from sidlake.warehouse.content import _KEYS as hashed
+from sidlake.warehouse.content import _LEFT_OUT as hashed
 from sidlake.warehouse.releases import current, history
 from sidlake.warehouse.tables import Warehouse
 
