@@ -20,7 +20,7 @@ from sidlake.encoders.fusion.fusion import Fusion
 from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.former_generation import former_codes
 from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
-from sidlake.pipelines.fuse import load_fusion
+from sidlake.pipelines.fuse import load_fusion, modality_vectors
 from sidlake.pipelines.generation import fused_vectors, load_generation
 from sidlake.pipelines.measuring.confused_texts import text_metrics
 from sidlake.pipelines.measuring.foreigners import foreign_items
@@ -85,6 +85,7 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
         categories_N=_categories(ctx, item_ids),
         popularity_N=_popularity(ctx, events, item_ids),
         former=former,
+        modalities=modality_vectors(ctx, items),
     )
     foreign_N, share = foreign_items(ctx, items)
     found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()

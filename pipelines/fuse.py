@@ -5,6 +5,7 @@ Memory: 4 * D bytes per item and modality, because principal components need all
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sidlake.pipelines.products import PRODUCTS
 from sidlake.pipelines.run import RunContext, StepReport
 from sidlake.warehouse.embeddings import BY_ITEM, embedding_rows, matrix_for
 
-__all__ = ["fit_fusion", "fuse", "load_fusion"]
+__all__ = ["fit_fusion", "fuse", "load_fusion", "modality_vectors"]
 
 _KEYS = ["item_id", "content_hash"]
 
@@ -68,12 +69,18 @@ def load_fusion(ctx: RunContext) -> Fusion:
 
 
 def _modalities(ctx: RunContext, items: pa.Table) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.bool_]]]:
-    embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
     vectors, present = {}, {}
+    for modality, x_ND, has_N in modality_vectors(ctx, items):
+        vectors[modality], present[modality] = x_ND, has_N
+    return vectors, present
+
+
+def modality_vectors(ctx: RunContext, items: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    """Yield each fused modality with its own vectors (N, D) of `items`, zero where absent, and which are there (N,)."""
+    embeddings = ctx.warehouse.scan("item_embeddings", version=ctx.tables["item_embeddings"])
     for modality in ctx.recipe.encoders.fusion:
         by = ["item_id"] if modality in BY_ITEM else _KEYS
-        vectors[modality], present[modality] = matrix_for(items, embeddings, modality, ctx.encoder(modality), by=by)
-    return vectors, present
+        yield modality, *matrix_for(items, embeddings, modality, ctx.encoder(modality), by=by)
 
 
 def _fusion_path(ctx: RunContext, fusion_id: str) -> Path:

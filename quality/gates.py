@@ -71,6 +71,8 @@ REMEDIES: dict[str, str] = {
     "ehr_reconstructed": "compare with ehr_quantized: a gap between them is the cost of moving items or of undoing the fusion",
     "ehr_reconstructed_over_floor": "lists drawn at random hit as often: compare ehr_raw with ehr_random_floor; where that is near "
     "it too, the embeddings do not predict what comes next, else the codes are too few or too narrow",
+    "ehr_fused_over_modality": "one modality alone predicts better than all fused: compare the ehr_modality_ figures, then give it "
+    "more weight, or leave one out (encoders.fusion)",
     "ehr_unmoved": "compare with ehr_quantized: a gap between them is the cost of undoing the fusion",
     "leaked_session_share": "the generation learned from these events: run retrain, so that sessions ask for what it never saw",
     "gone_item_share": "see which: sidlake diff. One date far in the future makes all items quiet (retirement.after_days), a "
@@ -167,8 +169,10 @@ GUARDS: tuple[Gate, ...] = (
     Gate(metric="without_vector_share_rise", maximum=_JUMP, severity="warn", optional=True),
     Gate(metric="code_churn_relabelled", level=0, maximum=0.5, severity="warn", optional=True),
     Gate(metric="confused_text_share", maximum=_JUMP, severity="warn", optional=True),
+    Gate(metric="ehr_fused_over_modality", minimum=0.0, severity="warn", optional=True),
 )
-"""Warnings of every recipe that says nothing of their metrics: what changes much at once, and what a model could not tell apart.
+"""Warnings of every recipe that says nothing of their metrics: what changes much at once, what a model could not tell apart, and
+fusions that lose what one modality knew.
 
 They warn and do not refuse: a catalogue may lose half of its items because somebody meant it.
 """

@@ -10,7 +10,7 @@ Shapes: N items, L levels, D dimensions, d the first levels of a SID, U differen
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from sidlake.quality.metrics.neighbours import ExactSearch
 from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.metrics.uniqueness_cost import uniqueness_cost
 from sidlake.quality.metrics.utilisation import level_usage
+from sidlake.quality.modalities import Alone, modality_metrics
 
 __all__ = ["Decode", "Former", "ToInputSpace", "crowding", "measure", "measure_codes"]
 
@@ -79,6 +80,7 @@ def measure(
     categories_N: npt.NDArray[np.integer[Any]] | None = None,
     popularity_N: npt.NDArray[np.integer[Any]] | None = None,
     former: Former | None = None,
+    modalities: Iterable[Alone] = (),
 ) -> list[Metric]:
     """Return the metrics below; deterministic. Memory: two more (N, D) arrays, and with sessions that of `embedding_hit_rate`.
 
@@ -101,7 +103,8 @@ def measure(
     and, from 100 sessions on, ehr_reconstructed_over_floor, the rate of the published SIDs less that floor.
     Ties are broken by `vectors_ND`. Raw and reconstructed also for cold targets (_cold) and four buckets of targets, rare to
     popular (_popularity_1 to _4, with ehr_num_sessions_… each), by `popularity_N` or, without it, by the histories of the sessions;
-    None where no session asks for one. And per level, on final codes: consecutive_share and consecutive_shuffled_share.
+    None where no session asks for one. With `modalities`, what each knows by itself (see `modality_metrics`). And per level, on
+    final codes: consecutive_share and consecutive_shuffled_share.
     With `categories_N` (−1: none), per level: category_purity, category_nmi, and category_dealt_purity, category_dealt_nmi.
     With `former`, per level, over items that both releases have: code_churn and prefix_churn; code_churn_relabelled and
     prefix_churn_relabelled, under the names that keep most codes; code_churn_unaligned and prefix_churn_unaligned, under the
@@ -127,6 +130,7 @@ def measure(
             sessions,
             k=k,
             popularity_N=popularity(sessions, len(codes_NL)) if popularity_N is None else popularity_N,
+            modalities=modalities,
         )
     return metrics
 
@@ -318,6 +322,7 @@ def _hit_rate_metrics(
     *,
     k: int,
     popularity_N: npt.NDArray[np.integer[Any]],
+    modalities: Iterable[Alone],
 ) -> list[Metric]:
     hits = {
         name: session_hits(ExactSearch(make(), None if name == "ehr_raw" else vectors_ND), sessions, num_items=len(vectors_ND), k=k)
@@ -331,6 +336,8 @@ def _hit_rate_metrics(
         Metric(metric="ehr_reconstructed_over_floor", value=_beyond_chance(hits["ehr_reconstructed"], raw.random_floor)),
         Metric(metric="ehr_num_sessions", value=float(raw.num_sessions)),
     ]
+    tells = _tells(hits["ehr_raw"], raw.random_floor)
+    metrics += modality_metrics(modalities, hits["ehr_raw"], sessions, k=k, tells=tells)
     for name in ("ehr_raw", "ehr_reconstructed"):
         for number, bucket in enumerate(hit_rate_by_popularity(hits[name], sessions, popularity_N)):
             of = "cold" if bucket.is_cold else f"popularity_{number}"
@@ -341,13 +348,17 @@ def _hit_rate_metrics(
 
 
 def _beyond_chance(hits: SessionHits, floor: float) -> float | None:
-    """Return the rate less what chance gives; None where that tells nothing.
+    """Return the rate less what chance gives; None where that tells nothing."""
+    return hit_rate_of(hits).value - floor if _tells(hits, floor) else None
+
+
+def _tells(hits: SessionHits, floor: float) -> bool:
+    """Return whether a rate says anything.
 
     Of few sessions the interval is too wide. Where chance hits more often than not, the lists reach most of a small catalogue, and
     lists of neighbours, which overlap, reach less of it than lists drawn at random.
     """
-    tells = len(hits.hits_S) >= _LEAST_SESSIONS and floor <= _MOST_BY_CHANCE
-    return hit_rate_of(hits).value - floor if tells else None
+    return len(hits.hits_S) >= _LEAST_SESSIONS and floor <= _MOST_BY_CHANCE
 
 
 def _hit_rate(name: str, hits: SessionHits) -> list[Metric]:

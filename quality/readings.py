@@ -255,6 +255,13 @@ _ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "share",
             "The rate of the published SIDs less the rate by chance: 0 or below says nothing of what comes next.",
         ),
+        (
+            "ehr_fused_over_modality",
+            "Fused beyond the best modality alone",
+            "share",
+            "The rate of the fused vectors less that of the best modality alone, upper end of the 95% interval: below 0, fusing "
+            "loses what that one knew.",
+        ),
         ("ehr_num_sessions", "Sessions scored", "sessions", "Users' histories that were scored; few make every rate uncertain."),
         (
             "leaked_session_share",
@@ -388,6 +395,10 @@ _FAMILIES: tuple[tuple[str, str, Unit, str], ...] = (
 )
 
 
+_ALONE = "ehr_modality_"
+"""What the hit rates of single modalities begin with; the modality's name follows."""
+
+
 def reading_of(metric: str) -> Reading:
     """Return how to read `metric`; one that nothing was written for keeps its name as the title, without a sentence.
 
@@ -398,9 +409,13 @@ def reading_of(metric: str) -> Reading:
         return READINGS[metric]
     for pattern, title, unit, sentence in _FAMILIES:
         found = re.fullmatch(pattern, metric)
-        if found and found[1] in READINGS:
-            of = READINGS[found[1]]
+        of = reading_of(found[1]) if found else None
+        if found and of and of.sentence:
             return Reading(
                 title=title.format(of.title, *found.groups()[1:]), unit=unit or of.unit, group=of.group, sentence=sentence
             )
+    if metric.startswith(_ALONE):
+        title = f"Hit rate of {metric.removeprefix(_ALONE)} alone"
+        sentence = "How often the next item is among the 30 nearest, by one modality's own vectors; items without one never are."
+        return Reading(title=title, unit="share", group="hit_rate", sentence=sentence)
     return Reading(title=metric, unit="", group="", sentence="")

@@ -37,6 +37,7 @@ def measured():
         k=5,
         categories_N=draw.integers(0, 3, size=60),
         former=Former(codes_NL=codes, widths=WIDTHS),
+        modalities=[("text", draw.normal(size=(60, 6)), np.ones(60, bool))],
     )
     return sorted({metric.metric for metric in found})
 
