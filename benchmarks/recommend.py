@@ -48,8 +48,10 @@ BEAUTY_DATA = (ROOT.parent / "shared" / "data" / "beauty", ROOT / "data" / "beau
 RECIPES = {"shop": ROOT / "recipes" / "online_retail.toml", "beauty": ROOT / "recipes" / "beauty.toml"}
 BEAUTY = DecoderConfig(num_negatives=1024, batch_positions=1024, max_epochs=25, patience=5)
 """Beauty's recipe trains nothing, so its decoder stands here; the shop's is that of its recipe."""
-WEIGHTS = {"decoder": 3.0, "sasrec": 2.0, "codes": 2.0}
+WEIGHTS = {"decoder": 3.0, "sasrec": 2.0, "codes": 2.0, "rerank": 3.0}
 """Shares of the time."""
+ON_DEMAND = {"rerank"}
+"""Models that are trained where `--only` names them."""
 JUDGING_SECONDS = 60.0
 """Kept back for what follows a training."""
 
@@ -136,7 +138,9 @@ def _rows(catalogue: Catalogue, arguments: argparse.Namespace, deadline: float) 
             inputs = ["fused"] if name == "nearest_fused" else ["item"]
             yield from _of(catalogue, name, "baseline", inputs, figures, seconds=time.monotonic() - start, seed=arguments.seed)
     configs = {
-        name: config for name, config in _configs(catalogue.name, arguments.seed).items() if wanted is None or name in wanted
+        name: config
+        for name, config in _configs(catalogue.name, arguments.seed).items()
+        if (name not in ON_DEMAND if wanted is None else name in wanted)
     }
     for name, config in configs.items():
         left = sum(WEIGHTS[other] for other in list(configs)[list(configs).index(name) :])
@@ -152,6 +156,7 @@ def _configs(data: str, seed: int) -> dict[str, DecoderConfig]:
         "decoder": decoder,
         "sasrec": replace(decoder, kind="sasrec", inputs=("item",), heads=("item",)),
         "codes": replace(decoder, inputs=("codes",)),
+        "rerank": replace(decoder, heads=("item", "depth"), decode="rerank", repeats=False),
     }
 
 

@@ -11,10 +11,15 @@ from typing import Literal
 
 from sidlake.errors import RecipeError
 
-__all__ = ["DecoderConfig", "GenerativeConfig", "Head", "Input"]
+__all__ = ["Decode", "DecoderConfig", "GenerativeConfig", "Head", "Input"]
 
 Input = Literal["codes", "fused", "item"]
 Head = Literal["item", "depth"]
+Decode = Literal["item", "depth", "rerank"]
+
+
+_HEADS_OF: dict[str, set[str]] = {"item": {"item"}, "depth": {"depth"}, "rerank": {"item", "depth"}}
+_WHAT_DECODES = {"item": "that head", "depth": "that head", "rerank": "both heads"}
 
 
 def _require_at_least_one(config: object, names: tuple[str, ...]) -> None:
@@ -46,7 +51,8 @@ class DecoderConfig:
         inputs: what an item's vector is the sum of: the embeddings of its ``codes``, its ``fused`` vector through a projection, a
             learned vector of its own (``item``). Without codes or fused a new item has no vector.
         heads: what is learned: ``item``, a softmax over item vectors; ``depth``, the next item's codes one after the other.
-        decode: the head that recommends: ``item`` scores all items exactly, ``depth`` searches the prefix trie by beams.
+        decode: what recommends: ``item`` scores all items exactly; ``depth`` searches the prefix trie by beams; ``rerank`` orders
+            the `num_beams` items that such a search finds by their item scores, which costs the same for any number of items.
         repeats: learn how likely an item is taken again, by how long ago and how often the user had it.
         d_ff: width of the feed-forward layers; 0 is four times `d_model`.
         max_history: positions of a packed row, and the newest items that a recommendation reads.
@@ -73,7 +79,7 @@ class DecoderConfig:
     kind: Literal["decoder", "sasrec"] = "decoder"
     inputs: tuple[Input, ...] = ("codes", "fused", "item")
     heads: tuple[Head, ...] = ("item", "depth")
-    decode: Head = "item"
+    decode: Decode = "item"
     repeats: bool = True
     d_model: int = 256
     d_ff: int = 0
@@ -123,14 +129,14 @@ class DecoderConfig:
             None if self.heads else "heads is empty; name at least one of item, depth",
             _repeated("inputs", self.inputs),
             _repeated("heads", self.heads),
-            f"decode = {self.decode!r} needs that head; add it to heads {list(self.heads)}"
-            if self.decode not in self.heads
+            f"decode = {self.decode!r} needs {_WHAT_DECODES[self.decode]}; add it to heads {list(self.heads)}"
+            if not _HEADS_OF[self.decode] <= set(self.heads)
             else None,
             "the depth head spells codes, which inputs leave out; add codes to inputs or take depth out of heads"
             if "depth" in self.heads and "codes" not in self.inputs
             else None,
-            f"repeats works on scores of items, decode = {self.decode!r} has none; set repeats = false"
-            if self.repeats and self.decode == "depth"
+            f"repeats works on scores of all items, decode = {self.decode!r} has none; set repeats = false"
+            if self.repeats and self.decode != "item"
             else None,
             'SASRec knows items by number: it needs inputs = ["item"] and heads = ["item"]'
             if self.kind == "sasrec" and (self.inputs, self.heads) != (("item",), ("item",))

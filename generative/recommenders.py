@@ -10,12 +10,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from sidlake.generative.beam_search import recommend, search
 from sidlake.generative.catalogue import ItemCatalogue
 from sidlake.generative.judging.judge import CUTOFFS, Judge, Ranker
 from sidlake.generative.judging.rankers import leave_out_seen, top_items
 from sidlake.generative.models.depth_head import DepthScorer
+from sidlake.generative.models.item_head import candidate_scores
 from sidlake.generative.models.packed_decoder import PackedDecoder
 from sidlake.generative.models.tiger import GenerativeModel
 from sidlake.generative.sequences import Histories
@@ -51,7 +53,7 @@ def ranker_by(recommender: Recommender) -> Ranker:
 
 
 class DecoderRecommender:
-    """Recommends by a `PackedDecoder`: exactly over all items (`decode` item), or by the beam search of the trie (depth).
+    """Recommends by a `PackedDecoder`: exactly over all items (`decode` item), by the trie's beam search (depth), or both (rerank).
 
     Exact scoring takes as many users at once as 32 million scores allow, so its memory does not grow with the catalogue.
     """
@@ -63,7 +65,7 @@ class DecoderRecommender:
     def recommend(self, users: Histories, *, k: int, exclude_seen: bool) -> tuple[Int64s, Float32s]:
         """Return the `k` best items per user, best first: indices (B, k), padded with -1, and log-probabilities (B, k)."""
         step = max(1, _SCORES_AT_ONCE // len(self.model.known_N))
-        one = self._by_items if self.model.config.decode == "item" else self._by_codes
+        one = {"item": self._by_items, "depth": self._by_codes, "rerank": self._reranked}[self.model.config.decode]
         parts = [one(users.take(slice(start, start + step)), k, exclude_seen) for start in range(0, max(len(users), 1), step)]
         items, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         return items, scores
@@ -88,14 +90,44 @@ class DecoderRecommender:
 
     @torch.inference_mode()
     def _by_codes(self, users: Histories, k: int, exclude_seen: bool) -> tuple[Int64s, Float32s]:
+        with self._precision():
+            return self._found(self._states(users, self.model.item_vectors()), users, k, exclude_seen)
+
+    @torch.inference_mode()
+    def _reranked(self, users: Histories, k: int, exclude_seen: bool) -> tuple[Int64s, Float32s]:
+        """Return what the beams find in the order of the item head (LIGER, arXiv 2411.18814), with log-probabilities among it."""
+        model = self.model
+        with self._precision():
+            items_ND = model.item_vectors()
+            states_BD = self._states(users, items_ND)
+            items_BC, _ = self._found(states_BD, users, model.config.num_beams, exclude_seen)
+            own_BCD = items_ND[torch.from_numpy(items_BC.clip(min=0)).to(items_ND.device)]
+            scores = candidate_scores(states_BD, own_BCD, temperature=model.config.temperature)
+        scores = (
+            scores.masked_fill(torch.from_numpy(items_BC < 0).to(scores.device), -torch.inf)
+            .log_softmax(dim=1)
+            .nan_to_num(-torch.inf)
+        )
+        scores_BC = scores.cpu().numpy()
+        order_BK = np.lexsort((items_BC, -scores_BC), axis=1)[:, :k]
+        found = (np.take_along_axis(values_BC, order_BK, axis=1) for values_BC in (items_BC, scores_BC))
+        missing = ((0, 0), (0, k - order_BK.shape[1]))
+        items_BK, scores_BK = (
+            np.pad(one, missing, constant_values=filler) for one, filler in zip(found, (-1, -np.inf), strict=True)
+        )
+        return items_BK, scores_BK
+
+    def _states(self, users: Histories, items_ND: Tensor) -> Tensor:
+        """Return the states (B, D) after each user's newest item."""
+        return last_states(self.model, items_ND, pack_histories(users, width=self.model.config.max_history))
+
+    def _found(self, states_BD: Tensor, users: Histories, k: int, exclude_seen: bool) -> tuple[Int64s, Float32s]:
         model = self.model
         assert model.depth is not None
         assert model.codes is not None
-        with self._precision():
-            batch = pack_histories(users, width=model.config.max_history)
-            scorer = DepthScorer(model.depth, last_states(model, model.item_vectors(), batch), model.codes.weight)
-            seen_BS = users.padded() if exclude_seen else None
-            return search(scorer, model.depth.starts, self._trie, beams=model.config.num_beams, k=k, seen_BS=seen_BS)
+        scorer = DepthScorer(model.depth, states_BD, model.codes.weight)
+        seen_BS = users.padded() if exclude_seen else None
+        return search(scorer, model.depth.starts, self._trie, beams=model.config.num_beams, k=k, seen_BS=seen_BS)
 
     def _precision(self) -> torch.autocast:
         device = self.model.known_N.device

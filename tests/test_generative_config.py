@@ -15,6 +15,8 @@ from sidlake.generative.config import DecoderConfig, GenerativeConfig
         ({"heads": ("item",), "decode": "depth", "repeats": False}, "decode = 'depth' needs that head"),
         ({"inputs": ("fused", "item")}, "the depth head spells codes"),
         ({"decode": "depth"}, "set repeats = false"),
+        ({"decode": "rerank"}, "set repeats = false"),
+        ({"decode": "rerank", "heads": ("depth",), "repeats": False}, "decode = 'rerank' needs both heads"),
         ({"kind": "sasrec"}, "SASRec knows items by number"),
     ],
 )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["SeenPairs", "item_loss", "item_scores", "places_of"]
+__all__ = ["SeenPairs", "candidate_scores", "item_loss", "item_scores", "places_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +32,13 @@ def item_scores(states_TD: Tensor, items_ND: Tensor, *, temperature: float, seen
     """Return the scores (T, N) float32 of all items: products, or cosines over `temperature` where that is above 0."""
     scores_TN = _products(states_TD, items_ND, temperature)
     return scores_TN if seen is None else scores_TN.index_put_((seen.position_X, seen.item_X), seen.bias_X, accumulate=True)
+
+
+def candidate_scores(states_TD: Tensor, items_TCD: Tensor, *, temperature: float) -> Tensor:
+    """Return the scores (T, C) float32 of each state's own candidates, as `item_scores` gives them."""
+    if temperature > 0.0:
+        states_TD, items_TCD = functional.normalize(states_TD.float(), dim=1) / temperature, functional.normalize(items_TCD, dim=2)
+    return torch.einsum("td,tcd->tc", states_TD.to(items_TCD.dtype), items_TCD).float()
 
 
 def item_loss(
