@@ -13,7 +13,9 @@ __all__ = ["COMMANDS"]
 
 
 def init(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files or folders of rows; those of this folder if none.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files, folders or databases of rows; those of this folder if none.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Recipe to write.")] = Path("recipe.toml"),
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     as_json: JsonOption = False,
@@ -29,16 +31,16 @@ def init(
 
     if output.exists() and not force:
         usage(f"{output} is there and is not overwritten; say --force, or name another with --output")
-    roles = roles_of([look_at(path) for path in paths_of(files or ())])
+    roles = roles_of([found for path in paths_of(files or ()) for found in look_at(path)])
     text = recipe_text(roles, output.parent)
     with disk_errors(output):
         output.write_text(text, encoding="utf-8")
     questions, events = open_questions(roles), roles.events
     if as_json:
-        found = {"items": str(roles.items.file.path), "events": str(events.file.path) if events else None}
+        found = {"items": roles.items.file.place, "events": events.file.place if events else None}
         print_json({"recipe": str(output), **found, "undecided": questions, "doubts": list(roles.doubts.values())})
         return
-    print_line(f"{output}: items from {roles.items.file.path}, {f'events from {events.file.path}' if events else 'no events'}")
+    print_line(f"{output}: items from {roles.items.file.place}, {f'events from {events.file.place}' if events else 'no events'}")
     for line in (*roles.doubts.values(), *(f"to be decided in the recipe: {question}" for question in questions)):
         print_line(f"  {line}")
     option = "" if output == Path("recipe.toml") else f" --recipe {output}"

@@ -1,8 +1,11 @@
 """`sidlake init`: the recipe that it proposes for a stranger's files gets past the ingest, or says what is left to decide."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -60,6 +63,53 @@ def test_dates_written_as_text_get_their_format_and_zeros_stay(init, tmp_path):
     assert recipe.sources["events"].types["at"].format == "%m/%d/%Y %H:%M"
     assert items.column("item_id").to_pylist() == [f"{at:03d}" for at in range(len(TITLES))]
     assert [at.month for at in events.column("ts").to_pylist()] == [3] * 30
+
+
+TABLES = (
+    'create table "Products, all" (sku text, name text)',
+    "create table purchases (customer text, sku text, bought_at timestamp)",
+    "create table empty (sku text, name text)",
+)
+
+
+def fill(execute):
+    for statement in TABLES:
+        execute(statement)
+    for at, title in enumerate(TITLES):
+        execute(f"insert into \"Products, all\" values ('{at:03d}', '{title}')")
+    for at in range(30):
+        execute(f"insert into purchases values ('u{at % 3}', '{at % len(TITLES):03d}', '2024-03-{at + 1:02d} 09:00:00')")
+
+
+@pytest.mark.parametrize("store", ["duckdb", "sqlite"])
+def test_tables_of_a_database_are_told_apart_as_files_are(init, tmp_path, store):
+    path = tmp_path / f"shop.{store}"
+    with duckdb.connect(str(path)) if store == "duckdb" else closing(sqlite3.connect(path)) as connection:
+        fill(connection.execute)
+        connection.commit()
+    code, said, error = init(path.name)
+    assert code == 0, error
+    assert f"items from shop.{store} table Products, all, events from shop.{store} table purchases" in said
+    recipe, items, events = ingested(tmp_path)
+    assert recipe.sources["purchases"].query == 'select * from "purchases"'
+    assert items.column("item_id").to_pylist() == [f"{at:03d}" for at in range(len(TITLES))]
+    assert len(events) == 30
+
+
+def test_a_delta_table_is_looked_at_as_a_file_is(init, tmp_path):
+    pl.DataFrame({"sku": [f"{at:03d}" for at in range(len(TITLES))], "name": TITLES}).write_delta(str(tmp_path / "products"))
+    code, _, error = init("products")
+    assert code == 0, error
+    _, items, _ = ingested(tmp_path)
+    assert items.column("title").to_pylist() == TITLES
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\x00" + b"x" * 200, b"........DUCK" + b"x" * 200])
+def test_a_damaged_database_is_named(init, tmp_path, content):
+    (tmp_path / "shop.db").write_bytes(content)
+    code, _, error = init("shop.db")
+    assert code == 1
+    assert "shop.db cannot be read" in error
 
 
 def test_a_file_of_a_code_page_with_semicolons_is_read_with_its_accents(init, tmp_path):

@@ -1,4 +1,4 @@
-"""What a stranger's files hold, read by the ingest's own readers: columns with their types, how full and how different they are.
+"""What a stranger's files and tables hold, read by the ingest's own readers: columns with their types, how full and how different.
 
 Nothing is decided here (see `roles`). What cannot be told from a file is kept as all its possibilities: the formats that read every
 date of a column, and the encodings of a text. Memory: the columns of one file, pictures left out.
@@ -6,6 +6,7 @@ date of a column, and the encodings of a text. Memory: the columns of one file, 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.csv_files import csv_columns
 from sidlake.pipelines.ingest.numbers import number_of_text, time_of_number, time_of_text
 from sidlake.pipelines.ingest.source_rows import columns_of, read_rows
-from sidlake.pipelines.ingest.sources import find_files, format_of
+from sidlake.pipelines.ingest.sources import find_files, format_of, store_of
+from sidlake.pipelines.ingest.stores.snapshots import snapshot, tables_of
 from sidlake.pipelines.ingest.text_streams import encoding_of, scan_text
-from sidlake.pipelines.settings.sources import ColumnType, SourceConfig
+from sidlake.pipelines.settings.sources import ColumnType, SourceConfig, Store
+from sidlake.warehouse.sql import identifier
 
 __all__ = ["ColumnProfile", "FileProfile", "date_formats", "look_at", "paths_of"]
 
@@ -90,30 +93,55 @@ class ColumnProfile:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FileProfile:
-    """A source's first file: the path that the recipe shall name, how it is to be read, its rows and columns."""
+    """A source's first file, or a table: the path that the recipe shall name, how it is to be read, its rows and columns."""
 
     path: Path
     source: SourceConfig
     rows: int
     columns: tuple[ColumnProfile, ...]
     num_files: int = 1
+    table: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Return the path, and the table where a database has several."""
+        return str(self.path) if self.table is None else f"{self.path} table {self.table}"
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of a name that is there."""
         return next(column for column in self.columns if column.name == name)
 
 
-def look_at(path: Path) -> FileProfile:
-    """Return what a file, or the first file of a folder, holds; `SourceError` where it cannot be read."""
+def look_at(path: Path) -> list[FileProfile]:
+    """Return what a file, or the first file of a folder, holds; of a database each table; `SourceError` where it cannot be read."""
+    store = store_of(str(path), SourceConfig(path=str(path)))
+    return [_of_file(path)] if store is None else [_of_table(path, store, table) for table in tables_of(path, store)]
+
+
+def _of_table(path: Path, store: Store, table: str | None) -> FileProfile:
+    query = None if table is None else "select * from " + identifier(table)  # noqa: S608  quoted
+    source = SourceConfig(path=str(path), format=store, query=query)
+    with tempfile.TemporaryDirectory(prefix="sidlake-init-") as folder:
+        copy = Path(folder, "table.parquet")
+        snapshot(str(path), source, store, copy, name=table or path.name)
+        rows, columns = _columns(copy, source)
+    return FileProfile(path=path, source=source, rows=rows, columns=columns, table=table)
+
+
+def _of_file(path: Path) -> FileProfile:
     files = find_files(path, None, path.name).files
     first = next(iter(files.values()))
     source = _reading(first)
-    types = columns_of(first, source)
+    rows, columns = _columns(first, source)
+    return FileProfile(path=path, source=source, rows=rows, columns=columns, num_files=len(files))
+
+
+def _columns(file: Path, source: SourceConfig) -> tuple[int, tuple[ColumnProfile, ...]]:
+    types = columns_of(file, source)
     wanted = [name for name, kind in types.items() if kind != "Binary"]
-    rows = read_rows(first, source, wanted)
+    rows = read_rows(file, source, wanted)
     read = {name: _profile(name, rows.column(name), is_nested=name in rows.nested) for name in wanted}
-    columns = tuple(read.get(name) or _pictures(name, len(rows)) for name in types)
-    return FileProfile(path=path, source=source, rows=len(rows), columns=columns, num_files=len(files))
+    return len(rows), tuple(read.get(name) or _pictures(name, len(rows)) for name in types)
 
 
 def date_formats(values: pl.Series) -> tuple[str, ...]:

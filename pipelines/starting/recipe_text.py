@@ -55,14 +55,15 @@ def _source_names(roles: Roles) -> list[tuple[FileProfile, str]]:
     files = [roles.items.file]
     if roles.events and roles.events.file is not roles.items.file:
         files.append(roles.events.file)
-    names = [re.sub(r"[^A-Za-z0-9_-]+", "_", (Path.cwd() / file.path).name.split(".")[0]).strip("_") or "source" for file in files]
+    called = [file.table or (Path.cwd() / file.path).name.split(".")[0] for file in files]
+    names = [re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "source" for name in called]
     if len(set(names)) < len(names):
         names = ["items", "events"]
     return list(zip(files, names, strict=True))
 
 
 def _named(sources: Sequence[tuple[FileProfile, str]]) -> Iterator[tuple[str, str]]:
-    return ((str(file.path), name) for file, name in sources)
+    return ((file.place, name) for file, name in sources)
 
 
 def _name(roles: Roles) -> str:
@@ -94,6 +95,9 @@ def _source(name: str, file: FileProfile, roles: Roles, folder: Path) -> list[st
     place = _place(file.path, folder)
     looked_at = f"{file.rows:,} rows" if file.num_files == 1 else f"{file.num_files} files, the first of {file.rows:,} rows"
     lines = [f"[sources.{toml_key(name)}]", _pair("path", place, looked_at)]
+    if file.source.query:
+        is_plain = "'" not in file.source.query and file.source.query.isprintable()
+        lines.append(f"query = '{file.source.query}'" if is_plain else _pair("query", file.source.query))
     if file.source.encoding:
         lines.append(
             _pair(
@@ -144,7 +148,7 @@ def _items(roles: Roles, names: dict[str, str]) -> list[str]:
     items = roles.items
     id_column = items.item_id
     lines = [f"# {doubt}" for key, doubt in roles.doubts.items() if key == "items_file"]
-    lines += ["[items]", _pair("source", names[str(items.file.path)])]
+    lines += ["[items]", _pair("source", names[items.file.place])]
     lines += [f"# {roles.doubts['item_id']}"] if "item_id" in roles.doubts else []
     lines.append(_pair("item_id", id_column.name, f"{id_column.distinct:,} different, such as {_example(id_column)}"))
     lines += _spelling(id_column)
@@ -197,7 +201,7 @@ def _share(share: float, what: str) -> list[str]:
 
 
 def _events(events: EventRoles, roles: Roles, names: dict[str, str]) -> list[str]:
-    lines = ["[interactions]", _pair("source", names[str(events.file.path)])]
+    lines = ["[interactions]", _pair("source", names[events.file.place])]
     chosen = (("user_id", events.user_id), ("item_id", events.item_id), ("ts", events.ts))
     for key, column in chosen:
         doubt = roles.doubts.get(key) if key != "item_id" else None
@@ -251,5 +255,5 @@ def _tokenizer(items: ItemRoles) -> list[str]:
 def _ending(roles: Roles) -> list[str]:
     lines = ["[[gates]]", 'metric = "unique_share"', "minimum = 1.0"]
     lines += ["", "# [trainer]  # a recommender on the SIDs", '# kind = "decoder"'] if roles.events else []
-    lines += [f"# Not used: {_string(str(file.path))}" for file in roles.unused]
+    lines += [f"# Not used: {_string(file.place)}" for file in roles.unused]
     return lines

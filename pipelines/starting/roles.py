@@ -106,7 +106,7 @@ def roles_of(files: Sequence[FileProfile]) -> Roles:
     events_file = next(iter(sorted(filter(_may_be_events, filled), key=lambda one: -one.rows)), None)
     items_file = _items_file(filled, doubts)
     if items_file is None:
-        shown = "; ".join(f"{one.path} has {[column.name for column in one.columns][:20]}" for one in files)
+        shown = "; ".join(f"{one.place} has {[column.name for column in one.columns][:20]}" for one in files)
         msg = (
             "no file has both identifiers of items and names or titles that a text encoder could read: "
             f"{shown or 'no file was given'}; name the files, or rename their columns item_id and title"
@@ -160,7 +160,7 @@ def _items_file(files: Sequence[FileProfile], doubts: dict[str, str]) -> FilePro
     able = [one for one in files if _ids(one) and _title(one, _ids(one)[0])]
     able.sort(key=lambda one: (_may_be_events(one), -one.rows))
     if len(able) > 1 and not _may_be_events(able[1]):
-        doubts["items_file"] = f"{able[1].path} holds names too: is the catalogue there?"
+        doubts["items_file"] = f"{able[1].place} holds names too: is the catalogue there?"
     return able[0] if able else None
 
 
@@ -189,7 +189,9 @@ def _item_id(file: FileProfile, events: FileProfile | None, doubts: dict[str, st
     if rival and shares[best.name]:
         doubts["item_id"] = f"{best.name!r} or {rival!r}? The events' items are in both"
     elif not shares[best.name]:
-        doubts["item_id"] = f"no identifier of {events.path.name} is in {best.name!r}: are these files of one catalogue?"
+        doubts["item_id"] = (
+            f"no identifier of {events.table or events.path.name} is in {best.name!r}: are these files of one catalogue?"
+        )
     return best
 
 

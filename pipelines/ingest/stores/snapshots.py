@@ -29,7 +29,7 @@ from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.settings.sources import SourceConfig, Store
 from sidlake.warehouse.places.location import locate
 
-__all__ = ["listed_sources", "snapshot"]
+__all__ = ["listed_sources", "snapshot", "tables_of"]
 
 _ROWS = 50_000
 
@@ -78,6 +78,29 @@ def snapshot(where: str, source: SourceConfig, store: Store, target: Path, *, na
     except (DeltaError, duckdb.Error, sqlite3.Error, pa.ArrowException, OSError, ValueError) as error:
         msg = f"source {name}: {store} {where} cannot be read: {' '.join(str(error).split())[:300]}"
         raise SourceError(msg, path=where, store=store) from error
+
+
+def tables_of(path: Path, store: Store) -> list[str | None]:
+    """Return the tables and views of a database's file, by name; of a Delta table None, for itself.
+
+    Raises:
+        SourceError: the database cannot be read.
+    """
+    if store not in ("duckdb", "sqlite"):
+        return [None]
+    try:
+        if store == "sqlite":
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                found = connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite#_%' ESCAPE '#'"
+                )
+                return sorted(name for (name,) in found)
+        with duckdb.connect(str(path), read_only=True) as connection:
+            names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main' ORDER BY 1"
+            return [name for (name,) in connection.execute(names).fetchall()]
+    except (duckdb.Error, sqlite3.Error) as error:
+        msg = f"source {path.name}: {store} {path} cannot be read: {' '.join(str(error).split())[:300]}"
+        raise SourceError(msg, path=str(path), store=store) from error
 
 
 def _refuse(name: str, source: SourceConfig, *, query: bool, version: bool) -> None:
