@@ -23,6 +23,7 @@ from sidlake.cli import upkeep
 from sidlake.cli.check import check, print_advice
 from sidlake.cli.explain import explain
 from sidlake.cli.export import export
+from sidlake.cli.frame import frame
 from sidlake.cli.import_sids import import_sids
 from sidlake.cli.next_steps import next_steps
 from sidlake.cli.output import (
@@ -279,7 +280,7 @@ def ui(
     raise typer.Exit(subprocess.call(command, env=os.environ | paths | {"DAGSTER_HOME": home}))
 
 
-for _command in (*cli_init.COMMANDS, validate, check, explain, serve, *cli_releases.COMMANDS, *upkeep.COMMANDS):
+for _command in (*cli_init.COMMANDS, validate, check, explain, frame, serve, *cli_releases.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 app.command("import")(import_sids)
 app.add_typer(export, name="export")
