@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from sidlake.quality.gates import REMEDIES, worst
-from sidlake.quality.readings import GROUPS, Reading, Unit, reading_of
+from sidlake.quality.reading_rows import Unit
+from sidlake.quality.readings import GROUPS, Reading, reading_of
 from sidlake.reports.report import Judged
 from sidlake.reports.text import number
 

@@ -10,7 +10,7 @@ from unicodedata import category
 
 from markupsafe import Markup, escape
 
-from sidlake.quality.readings import Unit
+from sidlake.quality.reading_rows import Unit
 
 __all__ = ["count", "number", "text", "visible"]
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from sidlake.quality.gates import GUARDS, MANDATORY, REMEDIES
-from sidlake.quality.jump_readings import JUMPS
 from sidlake.quality.measure import Former, measure
 from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.readings import GROUPS, READINGS, reading_of
@@ -14,7 +13,8 @@ WIDTHS = (4, 15)
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-quality.md").read_text(encoding="utf-8")
 OF_THE_CHECK_STEP = {"leaked_session_share", "foreign_item_share", "raw_largest_group_share", "level_largest_share"}
 OF_THE_CHECK_STEP |= {"staleness_share", "staleness_level_share", "staleness_growth"}
-OF_THE_CHECK_STEP |= {metric for metric, *_ in JUMPS}
+OF_THE_CHECK_STEP |= {"gone_item_share", "changed_item_share", "lost_event_share", "rejected_share", "rejected_share_rise"}
+OF_THE_CHECK_STEP |= {"without_vector_share_rise", "confused_text_share"}
 """Metrics that the pipelines add to those of `measure`."""
 
 
