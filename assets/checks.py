@@ -1,8 +1,9 @@
 """Asset checks: each law and each gate, judged by what lies in storage. A law that breaks, or a gate that refuses, stops the run.
 
 The laws are `warehouse.laws.verify`'s; it is called once per asset and every broken rule is put down to the check that names it. A
+law that held of the same files is not asked again, neither by the next check nor by the release step (`warehouse.hashing`). A
 check materialises nothing and may be run alone: it then judges the current release. They stop a run early and tell where it went
-wrong; what guards publication is the release step, which verifies everything again.
+wrong; what guards publication is the release step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from sidlake.assets.settings import Settings
 from sidlake.errors import LawBroken
 from sidlake.pipelines.run import RunContext
 from sidlake.quality.gates import remedy_for
+from sidlake.warehouse.hashing.verified_files import Verified
 from sidlake.warehouse.laws import REQUIRED, verify
 from sidlake.warehouse.releases import history
 
@@ -166,11 +168,13 @@ def _broken(ctx: RunContext, tables: Sequence[str]) -> list[dict[str, Any]]:
     """Return the broken laws of the SIDs and of `tables` (where the run has them): rule, count, examples."""
     present = {name: ctx.tables[name] for name in (*REQUIRED, "retired_sids", *tables) if name in ctx.tables}
     previous = next((release for release in reversed(history(ctx.warehouse)) if release.generation == ctx.generation), None)
+    verified = Verified(ctx.warehouse, trusting=True)
     try:
-        verify(ctx.warehouse, present, generation=ctx.generation, previous=previous)
+        verify(ctx.warehouse, present, generation=ctx.generation, previous=previous, verified=verified)
     except LawBroken as error:
         details: dict[str, Any] = error.details
         return list(details.get("broken") or [details])
+    verified.save_laws()
     return []
 
 

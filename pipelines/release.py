@@ -1,7 +1,8 @@
 """The step that publishes: one release row over everything the run has in force, then the analysts' catalogue and the lookup file.
 
-The warehouse re-reads and re-verifies every table from storage; a broken law or a refusing gate publishes nothing. An override lets
-refusing gates pass, and is part of the release; no override lets a law pass. A run that changed nothing publishes nothing either.
+The warehouse verifies every table from storage: new files are read, of others it knows that they are the same. A broken law or a
+refusing gate publishes nothing. An override lets refusing gates pass, and is part of the release; no override lets a law pass.
+A run that changed nothing publishes nothing either.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from sidlake.warehouse.releases import ReleaseDraft, current, publish
 __all__ = ["release"]
 
 
-def release(ctx: RunContext) -> StepReport:
+def release(ctx: RunContext, *, reread: bool = False) -> StepReport:
     """Publish the run's tables as a new release, or say that nothing has changed.
+
+    With `reread` no file is believed to be what an earlier publication found it to be.
 
     Raises:
         LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile. HoldError: after a rollback.
@@ -58,6 +61,7 @@ def release(ctx: RunContext) -> StepReport:
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
         despite_hold=ctx.despite_hold,
+        reread=reread,
     )
     state.published = published.release_id
     write_catalog(ctx.warehouse)

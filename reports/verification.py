@@ -1,8 +1,8 @@
 """A release, verified again from storage: its laws, its files, its content hash, its codes, and what its gates said.
 
 The same questions that were asked before it was published, for whoever wants to know whether the answer still holds: after a disk
-was restored, before a model is trained, in a cron job. Every question is asked even where an earlier one failed. Nothing is
-written, and nothing is measured again: the verdicts are those stored with the release.
+was restored, before a model is trained, in a cron job. Every file is read, whatever is known of it, and every question asked even
+where an earlier one failed. Nothing is written, and nothing is measured again: the verdicts are those stored with the release.
 """
 
 from __future__ import annotations

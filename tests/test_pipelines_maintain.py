@@ -11,7 +11,7 @@ import pytest
 
 from sidlake.assets.maintenance import maintenance_for
 from sidlake.assets.settings import Settings
-from sidlake.errors import HoldError, StaleStepError
+from sidlake.errors import HoldError, StaleStepError, StorageError
 from sidlake.pipelines.maintain import maintain
 from sidlake.pipelines.recipe import load_recipe
 from sidlake.pipelines.run import RunContext, new_run_id
@@ -68,6 +68,18 @@ def test_after_upkeep_a_refresh_and_a_retrain_find_nothing_to_do(shop):
     for job in ("refresh", "retrain"):
         assert all(report.skipped for report in run(shop, job) if report.step != "ingest")
     assert len(history(shop.lake)) == known
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_upkeep_finds_a_bit_that_turned_in_a_file_of_any_table(shop, before):
+    if before:
+        maintain(opened(shop))  # so that nothing is left to compact
+    path = Path(shop.lake.files("semantic_ids", version=current(shop.lake).tables["semantic_ids"])[-1])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match=path.name):
+        maintain(opened(shop))
 
 
 def test_a_second_upkeep_writes_nothing_and_what_older_releases_had_is_freed(shop):

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from sidlake.errors import StorageError
 from sidlake.warehouse.hashing.row_sums import RowSum, sum_of_rows
 from sidlake.warehouse.hashing.sorted_rows import sorted_hash
+from sidlake.warehouse.hashing.verified_files import Verified
 from sidlake.warehouse.places.parquet_files import batches_of
 from sidlake.warehouse.tables import Warehouse
 
@@ -45,25 +46,42 @@ _OF_GENERATION = {"codebooks", "semantic_ids"}
 _THREADS = 4
 
 
-def content_hash(warehouse: Warehouse, tables: Mapping[str, int], generation: str, *, like: str | None = None) -> str:
+def content_hash(
+    warehouse: Warehouse,
+    tables: Mapping[str, int],
+    generation: str,
+    *,
+    like: str | None = None,
+    verified: Verified | None = None,
+) -> str:
     """Return the hash of the rows of `tables` at these versions; of `semantic_ids` and `codebooks`, the generation's rows.
 
-    Where a release's hash is given as `like`, it is computed in the way in which that one was. Raises `StorageError` when a file
-    cannot be read, or `like` was made in a way that is not known.
+    Where a release's hash is given as `like`, it is computed in the way in which that one was. Files whose sum is known to
+    `verified` are not read again, the others' sums are left there. Raises `StorageError` when a file cannot be read, or `like`
+    was made in a way that is not known.
     """
     if like is not None and _SORTED.fullmatch(like):
         return sorted_hash(warehouse, tables, generation)
     if like is not None and not _VERSION.fullmatch(like):
         msg = f"the content hash {like[:80]!r} was made in a way that is not known here; use the version of sidlake that made it"
         raise StorageError(msg)
-    lines = ["sidlake release content 2"]
+    verified, lines = verified or Verified(warehouse), ["sidlake release content 2"]
     with ThreadPoolExecutor(_THREADS) as pool:
         for table in sorted(_LEFT_OUT.keys() & tables.keys()):
-            version = tables[table]
-            read = partial(_file_sum, warehouse, table, warehouse.schema(table, version=version), generation)
-            found = reduce(add, pool.map(read, warehouse.files(table, version=version)), RowSum())
+            files = sorted(verified.sizes(table, tables[table]))
+            read = partial(_known_sum, warehouse, verified, table, tables[table], generation)
+            found = reduce(add, pool.map(read, files), RowSum())
             lines.append(f"{table} {found.num_rows} {found.total:0128x}")
     return "v2-" + hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def _known_sum(warehouse: Warehouse, verified: Verified, table: str, version: int, generation: str, file: str) -> RowSum:
+    of = generation if table in _OF_GENERATION else ""
+    found = verified.sum_of(table, version, file, of)
+    if found is None:
+        found = _file_sum(warehouse, table, warehouse.schema(table, version=version), generation, file)
+        verified.keep_sum(table, version, file, of, found)
+    return found
 
 
 def _file_sum(warehouse: Warehouse, table: str, schema: pa.Schema, generation: str, file: str) -> RowSum:

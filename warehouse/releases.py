@@ -23,6 +23,7 @@ from sidlake.errors import GateFailed, LawBroken, NotFoundError, ReleaseConflict
 from sidlake.warehouse.content import content_hash
 from sidlake.warehouse.contracts import CONTRACTS
 from sidlake.warehouse.file_digests import check_files, note_files
+from sidlake.warehouse.hashing.verified_files import Verified
 from sidlake.warehouse.holds import hold_by, refuse_held
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.keep.pins import pins, resolve
@@ -160,9 +161,17 @@ def find(warehouse: Warehouse, release_id: str = "current") -> Release:
 
 
 def publish(
-    warehouse: Warehouse, candidate: ReleaseDraft, *, expected_parent: str | None, despite_hold: str | None = None
+    warehouse: Warehouse,
+    candidate: ReleaseDraft,
+    *,
+    expected_parent: str | None,
+    despite_hold: str | None = None,
+    reread: bool = False,
 ) -> Release:
-    """Return the new release after re-reading from storage all that it names; one atomic commit makes it visible.
+    """Return the new release after verifying all that it names from storage; one atomic commit makes it visible.
+
+    Files that an earlier publication verified and that are the same files since (`hashing.verified_files`) are read again only
+    with `reread`.
 
     Raises `ReleaseConflict` when the latest release is not `expected_parent` (None for the first), or another run gave SIDs
     meanwhile; `HoldError` when it is a rollback and `despite_hold` gives no reason; `LawBroken` or `StorageError` when what lies in
@@ -179,14 +188,16 @@ def publish(
         previous = next((release for release in reversed(known) if release.generation == generation), None)
         head = founded(warehouse, _readable(warehouse, known), run_id=run_id)
         refuse_overtaken(warehouse, tables, generation, head=head, release_id=_name_after(parent))
-        verify(warehouse, tables, generation=generation, previous=previous, ledger=head)
+        verified = Verified(warehouse, trusting=not reread)
+        verify(warehouse, tables, generation=generation, previous=previous, ledger=head, verified=verified)
         refused = _check_gates(warehouse, tables, candidate.override)
-        digest = content_hash(warehouse, tables, generation)
+        digest = content_hash(warehouse, tables, generation, verified=verified)
         draft = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "run_id"}
         draft |= {"override": candidate.override if refused else None, "reason": reason}
         release = _next(parent, status="published", digest=digest, draft=draft)
         head = record(warehouse, tables, generation, head=head, release_id=release.release_id, run_id=run_id)
         note_files(warehouse, _with_ledger(tables, head), run_id=run_id)
+        verified.save()
         _append(warehouse, release, version, run_id)
     return release
 

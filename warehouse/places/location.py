@@ -36,7 +36,7 @@ from sidlake.warehouse.places.staged_files import moved, uploaded
 from sidlake.warehouse.places.storage import storage_errors
 from sidlake.whole_files import replacing
 
-__all__ = ["DEFAULT_FOLDER", "LocalFolder", "ObjectStore", "absolute", "default_warehouse", "locate"]
+__all__ = ["DEFAULT_FOLDER", "LocalFolder", "Mark", "ObjectStore", "absolute", "default_warehouse", "locate"]
 
 # `Path("s3://bucket/x")` is written s3:/bucket/x, and command lines hand paths around.
 _STORE = re.compile(r"s3:/{1,2}([^/]+)/?(.*)")
@@ -47,6 +47,9 @@ _MARKER = "warehouse.json"
 _COMPLETE = ".complete"
 _NUM_TRIES = 4
 
+
+Mark = tuple[int, int, int, int]
+"""Size, time of writing, time of change and inode of a file; the last two are 0 in a store."""
 
 DEFAULT_FOLDER = "lake"
 """Where a warehouse lies unless somebody says otherwise, below the working directory."""
@@ -109,10 +112,9 @@ class LocalFolder:
         """Return whether there is such a folder."""
         return self.folder.is_dir()
 
-    def sizes(self, files: Sequence[str]) -> list[int | None]:
-        """Return the size of each file in bytes, None where there is none."""
-        paths = [Path(file) for file in files]
-        return [path.stat().st_size if path.exists() else None for path in paths]
+    def marks(self, files: Sequence[str]) -> list[Mark | None]:
+        """Return what tells of each file whether it is another by now, its size in bytes first; None where there is none."""
+        return [_mark(file) for file in files]
 
     def taking(self, files: Sequence[Path], folder: str, names: Sequence[str]) -> AbstractContextManager[None]:
         """Return a block within which `files` lie in `folder` under `names`; they go back where it fails."""
@@ -251,11 +253,11 @@ class ObjectStore:
             )
             raise StorageError(msg, path=self.url)
 
-    def sizes(self, files: Sequence[str]) -> list[int | None]:
-        """Return the size of each object in bytes, None where there is none."""
+    def marks(self, files: Sequence[str]) -> list[Mark | None]:
+        """Return of each object its size in bytes and when it was written; None where there is none."""
         with storage_errors(self.url):
             found = self.filesystem.get_file_info([self.arrow_path(file) for file in files])
-        return [info.size if info.type == pafs.FileType.File else None for info in found]
+        return [(info.size, info.mtime_ns, 0, 0) if info.type == pafs.FileType.File else None for info in found]
 
     def taking(self, files: Sequence[Path], folder: str, names: Sequence[str]) -> AbstractContextManager[None]:
         """Return a block within which `files` lie in `folder` under `names`; the objects are deleted where it fails."""
@@ -330,6 +332,14 @@ class ObjectStore:
             (found,) = self.filesystem.get_file_info([self.arrow_path(url)])
             if found.type == pafs.FileType.File:
                 self.filesystem.delete_file(self.arrow_path(url))
+
+
+def _mark(file: str) -> Mark | None:
+    try:
+        found = Path(file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _refuse_bad(url: str) -> None:
