@@ -1,18 +1,19 @@
-"""What a catalogue of N items costs, step by step: seconds, peak memory and bytes written, through the command line itself.
+"""What a catalogue of N items costs, step by step, through the command line: seconds, processor time, peak memory, bytes written.
 
     python benchmarks/scale.py --items 30000 100000 [--events M] [--memory 4GiB] [--json] [--folder DIR]
 
-Makes a shop of N items and M events (5 N unless told), vectors of 64 dimensions from a
-table so that no model runs, and then, each as a process of its own:
+Makes a shop of N items and M events (5 N unless told), vectors of 64 dimensions from a table so that no model runs, and then, each
+as a process of its own:
 
 - ``retrain``: everything, for the first time;
 - ``refresh``: 1,000 new items and 10,000 new events, unless told otherwise;
 - ``again``: a refresh with nothing new.
 
 A step's peak is the highest resident memory of the process during it (``VmHWM``, reset between steps as Linux does it), so it holds
-the interpreter and what earlier steps left; ``before`` is what was there when the step began. Bytes written are those of the
-process's ``write`` calls. Steps are told apart by the lines that ``sidlake run`` prints. With several sizes, the growth of each
-step is fitted: the exponent of its seconds, and the bytes of peak memory per item. Linux only; all lies in a temporary folder.
+the interpreter and what earlier steps left; ``before`` is what was there when the step began. ``cpu`` is the processor time of all
+threads, which a busy machine stretches less than seconds. Bytes written are those of the process's ``write`` calls. Steps are
+told apart by the lines that ``sidlake run`` prints. With several sizes, the growth of each step is fitted: the exponent of its
+processor time, and the bytes of peak memory per item. Linux only; all lies in a temporary folder.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from scaling.catalogue import Shop
 DAY = (1_000, 10_000)
 EVENTS_PER_ITEM = 5
 MIB = 2**20
+_TICKS = os.sysconf("SC_CLK_TCK")
 _STEP_LINE = re.compile(r"^(\w+) +([\d.]+) s  ")
 
 
@@ -94,28 +96,37 @@ class Meter:
 
     def __init__(self, pid: int) -> None:
         self._folder = Path("/proc") / str(pid)
-        self._written = self._total = self._highest = 0
-        self._before = 0
+        self._written = self._before = self._highest = 0
+        self._cpu = self._ticks()
+        self._first = self._cpu
 
-    def lap(self) -> dict[str, int]:
+    def _ticks(self) -> int:
+        """Return the clock ticks of processor time that the process has had."""
+        user, system = (self._folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+        return int(user) + int(system)
+
+    def lap(self) -> dict[str, float]:
         """Return peak, memory at the start and bytes written since the last call; the process must still be there."""
         status = dict(line.split(":", 1) for line in (self._folder / "status").read_text().splitlines())
         peak, now = (int(status[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
         (self._folder / "clear_refs").write_text("5")
         written = int(dict(line.split(": ") for line in (self._folder / "io").read_text().splitlines())["wchar"])
         row = {"peak_bytes": peak, "before_bytes": self._before, "written_bytes": written - self._written}
-        self._written, self._before, self._highest = written, now, max(self._highest, peak)
+        ticks = self._ticks()
+        row |= {"cpu_seconds": (ticks - self._cpu) / _TICKS}
+        self._cpu, self._written, self._before, self._highest = ticks, written, now, max(self._highest, peak)
         return row
 
-    def whole(self) -> dict[str, int]:
+    def whole(self) -> dict[str, float]:
         """Return the same of all laps."""
-        return {"peak_bytes": self._highest, "before_bytes": 0, "written_bytes": self._written}
+        cpu = (self._cpu - self._first) / _TICKS
+        return {"peak_bytes": self._highest, "before_bytes": 0, "written_bytes": self._written, "cpu_seconds": cpu}
 
 
 def growth(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return per job and step the exponent of seconds in N, and peak bytes per item, fitted over the sizes; nothing of one size.
+    """Return per job and step the exponent of processor time in N, and peak bytes per item, over the sizes; nothing of one size.
 
-    Seconds below 0.2 at the largest size have no exponent: they are not of N.
+    Processor time below 0.2 s at the largest size has no exponent: it is not of N.
     """
     if len(runs) < 2:
         return []
@@ -123,7 +134,7 @@ def growth(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     of = [{(row["job"], row["step"]): row for row in one["steps"]} for one in runs]
     rows = []
     for job, step in (key for key in of[-1] if all(key in one for one in of)):
-        seconds = np.array([one[job, step]["seconds"] for one in of])
+        seconds = np.array([one[job, step]["cpu_seconds"] for one in of])
         peaks, written = ([one[job, step][name] for one in of] for name in ("peak_bytes", "written_bytes"))
         exponent = np.polyfit(np.log(items), np.log(np.maximum(seconds, 0.05)), 1)[0] if seconds[-1] >= 0.2 else None
         row = {"job": job, "step": step, "exponent": None if exponent is None else round(float(exponent), 2)}
@@ -140,9 +151,9 @@ def shown(result: dict[str, Any]) -> str:
     lines = [str(result["machine"])]
     for one in result["runs"]:
         lines.append(f"{one['items']:,} items, {one['events']:,} events, warehouse {one['warehouse_bytes'] / MIB:,.0f} MiB")
-        lines.append(f"{'job':<9}{'step':<19}{'seconds':>9}{'peak MiB':>10}{'before':>8}{'written MiB':>13}")
+        lines.append(f"{'job':<9}{'step':<19}{'seconds':>9}{'cpu':>8}{'peak MiB':>10}{'before':>8}{'written MiB':>13}")
         lines += [
-            f"{row['job']:<9}{row['step']:<19}{row['seconds']:>9.1f}{row['peak_bytes'] / MIB:>10,.0f}"
+            f"{row['job']:<9}{row['step']:<19}{row['seconds']:>9.1f}{row['cpu_seconds']:>8.1f}{row['peak_bytes'] / MIB:>10,.0f}"
             f"{row['before_bytes'] / MIB:>8,.0f}{row['written_bytes'] / MIB:>13,.1f}"
             for row in one["steps"]
         ]

@@ -19,7 +19,7 @@ import pyarrow as pa
 from sidlake.encoders.fusion.fusion import Fusion
 from sidlake.errors import LawBroken
 from sidlake.pipelines.fit_inputs.former_generation import former_codes
-from sidlake.pipelines.fit_inputs.split import keyed_sessions, ordered_events, training_events
+from sidlake.pipelines.fit_inputs.split import KeyedSessions, keyed_sessions, ordered_events, training_events
 from sidlake.pipelines.fuse import load_fusion, modality_vectors
 from sidlake.pipelines.generation import fused_vectors, load_generation
 from sidlake.pipelines.measuring.confused_texts import text_metrics
@@ -72,7 +72,8 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
         raise LawBroken(msg, rule="every item has one SID")
     raw_NL, codes_NL = as_codes(sids.column("raw_codes")), as_codes(sids.column("codes"))
     events = ordered_events(ctx.read("interactions", ["user_id", "item_id", "ts"])) if ctx.recipe.interactions else None
-    sessions, asked = keyed_sessions(events, ctx.recipe.split, item_ids) if events is not None else (None, None)
+    keyed = _sessions(ctx, events, item_ids) if events is not None else None
+    sessions = keyed.sessions if keyed else None
     former = _former(ctx, items, own_codes(model, codes_NL))
     metrics = measure(
         raw_NL,
@@ -88,11 +89,13 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
         modalities=modality_vectors(ctx, items),
     )
     foreign_N, share = foreign_items(ctx, items)
-    found = leaked(asked, learned_events(ctx, events)) if asked is not None and events is not None else pl.DataFrame()
+    found = leaked(keyed.asked, learned_events(ctx, events)) if keyed and events is not None else pl.DataFrame()
     metrics += staleness_metrics(ctx, model, items, x_ND, sids)
     metrics += [*jump_metrics(ctx, items), *text_metrics(ctx)]
     metrics += [*crowding(raw_NL, model.widths), Metric(metric="foreign_item_share", value=share)]
     metrics.append(Metric(metric="leaked_session_share", value=_leaked_share(sessions, found)))
+    if keyed and len(items) > ctx.recipe.quality.exact_items:
+        metrics.append(Metric(metric="ehr_sampled_share", value=keyed.share))
     offenders = Offenders(
         items=_described(ctx, sids),
         codes_NL=codes_NL,
@@ -102,6 +105,12 @@ def _measure(ctx: RunContext) -> tuple[list[Metric], Offenders]:
         foreign_N=foreign_N,
     )
     return metrics, offenders
+
+
+def _sessions(ctx: RunContext, events: pl.DataFrame, item_ids: pa.ChunkedArray) -> KeyedSessions:
+    """Return the sessions to score: proportionally fewer of a catalogue beyond `quality.exact_items`."""
+    split = ctx.recipe.split
+    return keyed_sessions(events, split, item_ids, most=ctx.recipe.quality.num_sessions(len(item_ids), split.max_sessions))
 
 
 def _categories(ctx: RunContext, item_ids: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:

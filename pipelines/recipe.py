@@ -21,6 +21,7 @@ from sidlake.memory import parse_size
 from sidlake.pipelines.settings.encoders import EncodersConfig, Modality
 from sidlake.pipelines.settings.methods import method_file
 from sidlake.pipelines.settings.parsing import parse_dataclass
+from sidlake.pipelines.settings.quality import QualityConfig
 from sidlake.pipelines.settings.retirement import RetirementConfig
 from sidlake.pipelines.settings.sources import Column, ColumnType, Pick, Rule, SourceConfig, check_instant
 from sidlake.quality.drift import DriftConfig
@@ -249,6 +250,7 @@ class Recipe:
         encoders: which encoders run and how their vectors become the one that is quantized.
         tokenizer: how vectors become semantic IDs.
         gates: limits of metrics that guard publication, beside those of every recipe.
+        quality: how much of a large catalogue is measured.
         trainer: the recommender that a retrain trains on the release; none without it.
         drift: limits beyond which a new generation is advised.
         retirement: which items leave the catalogue.
@@ -266,6 +268,7 @@ class Recipe:
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     gates: tuple[Gate, ...] = ()
+    quality: QualityConfig = field(default_factory=QualityConfig)
     trainer: DecoderConfig | GenerativeConfig | None = None
     drift: DriftConfig = field(default_factory=DriftConfig)
     retirement: RetirementConfig = field(default_factory=RetirementConfig)

@@ -18,6 +18,7 @@ from typing import Literal
 import pyarrow as pa
 
 from sidlake.errors import NotFoundError, RunStateError
+from sidlake.memory import FLOOR, refuse_too_small
 from sidlake.pipelines.engines import Engine, LocalEngine
 from sidlake.pipelines.products import PRODUCTS, stamp
 from sidlake.pipelines.progress import Progress
@@ -29,7 +30,7 @@ from sidlake.warehouse.places.storage import disk_errors
 from sidlake.warehouse.releases import Release, after, current, get
 from sidlake.warehouse.tables import Warehouse
 
-__all__ = ["STEP_VERSION", "Job", "RunContext", "Step", "StepReport", "digest", "new_run_id", "run_step"]
+__all__ = ["STEP_VERSION", "Holds", "Job", "RunContext", "Step", "StepReport", "digest", "new_run_id", "run_step"]
 
 Job = Literal["refresh", "retrain"]
 
@@ -48,6 +49,31 @@ class StepReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Holds:
+    """What a step holds at its peak beside the program itself (`memory.FLOOR`); nothing where it streams.
+
+    Attributes:
+        item: bytes per item of the catalogue.
+        value: bytes per item and dimension of the fused vector.
+        event: bytes per event.
+    """
+
+    item: int = 0
+    value: int = 0
+    event: int = 0
+
+    def refuse(self, ctx: RunContext, step: str) -> None:
+        """Raise `MemoryTooSmall` where `step` would hold more than the limit; sizes are those of the tables in force."""
+        items, events = (ctx.warehouse.num_rows(name, ctx.tables[name]) if name in ctx.tables else 0 for name in _COUNTED)
+        dim = sum(modality.dim for modality in ctx.recipe.encoders.fusion.values())
+        needed = FLOOR + items * (self.item + self.value * dim) + events * self.event
+        refuse_too_small(ctx.warehouse.memory, needed, step=step, why=f"{items:,} items of {dim} dimensions, {events:,} events")
+
+
+_COUNTED = ("items", "interactions")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """One step of a job, declared once: order, skipping, the freshness guard and Dagster's graph all come from this.
 
@@ -60,6 +86,7 @@ class Step:
         settings: what else the result depends on, as dataclasses and JSON values.
         jobs: the jobs it is part of; a step of ``retrain`` alone learns, and a refresh keeps what it has learned.
         skips: whether an unchanged digest makes it unnecessary; steps that look at files of their own decide by themselves.
+        holds: what it holds in memory; a limit below that refuses it before it starts.
         after_release: it reads the published release, so it runs when the writer lock is free again.
         group, kinds, pool: how Dagster shows and limits it.
     """
@@ -73,6 +100,7 @@ class Step:
     settings: Callable[[RunContext], object] = lambda ctx: None
     jobs: frozenset[Job] = frozenset({"refresh", "retrain"})
     skips: bool = True
+    holds: Holds = field(default_factory=Holds)
     after_release: bool = False
     group: str = ""
     kinds: frozenset[str] = frozenset()
@@ -278,6 +306,7 @@ def _has_result(ctx: RunContext, step: Step) -> bool:
 def _run(ctx: RunContext, step: Step) -> StepReport:
     for name in step.outputs(ctx.recipe):
         PRODUCTS[name].carry_over(ctx.base_state, ctx.state)  # what a first attempt wrote is set aside
+    step.holds.refuse(ctx, step.name)
     ctx.step = step
     try:
         report = step.run(ctx)

@@ -2,7 +2,8 @@
 
 `refresh` brings in what is new; `retrain` also learns a new generation and trains the recommender. The command line runs a job
 here, Dagster runs the same steps one asset each (`sidlake.assets`). To add a step, write its function in a file of its own and its
-row here: order, skipping, the freshness guard, progress and Dagster's graph come from the row.
+row here: order, skipping, the freshness guard, progress and Dagster's graph come from the row. What a step holds is measured
+(`benchmarks/scale.py`, docs/scaling.md); steps that say nothing stream, or let DuckDB spill.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sidlake.pipelines.products import RELEASED, VECTORS
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.release import release
 from sidlake.pipelines.report import write_quality_report
-from sidlake.pipelines.run import Job, RunContext, Step, StepReport, digest, run_step
+from sidlake.pipelines.run import Holds, Job, RunContext, Step, StepReport, digest, run_step
 from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.train import train_recommender
 from sidlake.quality.gates import gates_in_force
@@ -61,6 +62,7 @@ _ALL = (
         writes=("items", "interactions", "rejected_rows"),
         settings=ingest_settings,
         skips=False,
+        holds=Holds(item=900, event=450),  # of the tables in force: nothing is known of sources that are read for the first time
         group="catalog",
         kinds=frozenset({"polars", "deltalake"}),
     ),
@@ -92,6 +94,7 @@ _ALL = (
         writes=("precomputed_embeddings",),
         settings=lambda ctx: ctx.recipe.encoders.precomputed,
         skips=False,
+        holds=Holds(item=200, value=20),
         group="embeddings",
         kinds=frozenset({"parquet", "deltalake"}),
     ),
@@ -110,6 +113,7 @@ _ALL = (
         run=fit_fusion,
         reads=("items", *VECTORS, "interactions"),
         writes=("fusion",),
+        holds=Holds(item=200, value=12),
         reads_if={"interactions": lambda recipe: recipe.encoders.fuse.kind in PAIR_KINDS},
         settings=lambda ctx: [
             ctx.recipe.encoders.fusion_config(),
@@ -124,6 +128,7 @@ _ALL = (
         run=fuse,
         reads=("items", *VECTORS, "fusion"),
         writes=("fused_embeddings",),
+        holds=Holds(item=200, value=12),
         group="embeddings",
         kinds=frozenset({"numpy", "deltalake"}),
     ),
@@ -132,6 +137,7 @@ _ALL = (
         run=fit_codebooks,
         reads=("items", "fused_embeddings", "interactions", "behaviour_embeddings"),
         writes=("codebooks",),
+        holds=Holds(item=300, value=12),
         reads_if={"interactions": _fit_needs_events, "behaviour_embeddings": _fit_needs_events},
         settings=lambda ctx: [
             ctx.recipe.tokenizer,
@@ -148,6 +154,7 @@ _ALL = (
         run=assign,
         reads=("items", "fused_embeddings", "codebooks"),
         writes=("semantic_ids", "retired_sids"),
+        holds=Holds(item=700, value=12),
         settings=lambda ctx: [ctx.recipe.tokenizer.uniqueness, ctx.recipe.retirement],
         group="semantic_ids",
         kinds=frozenset({"torch", "deltalake"}),
@@ -157,6 +164,7 @@ _ALL = (
         run=build_sequences,
         reads=("interactions", "semantic_ids"),
         writes=("user_sequences",),
+        holds=Holds(item=200, event=250),
         settings=lambda ctx: ctx.recipe.split,
         group="features",
         kinds=frozenset({"polars", "deltalake"}),
@@ -166,6 +174,7 @@ _ALL = (
         run=build_sid_trie,
         reads=("semantic_ids",),
         writes=("sid_trie",),
+        holds=Holds(item=200),
         group="features",
         kinds=frozenset({"numpy", "deltalake"}),
     ),
@@ -175,7 +184,8 @@ _ALL = (
         reads=("items", "interactions", "rejected_rows", "fused_embeddings", "codebooks", "semantic_ids"),
         writes=("sid_quality",),
         reads_if={"interactions": _has_events},
-        settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split, sorted(READINGS)],
+        settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split, ctx.recipe.quality, sorted(READINGS)],
+        holds=Holds(item=300, value=16, event=80),
         group="quality",
         kinds=frozenset({"numpy", "deltalake"}),
     ),

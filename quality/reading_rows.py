@@ -230,6 +230,13 @@ ROWS: dict[str, tuple[tuple[str, str, Unit, str], ...]] = {
             "The rate of the fused vectors less that of the best modality alone, upper end of the 95% interval: below 0, fusing "
             "loses what that one knew.",
         ),
+        (
+            "ehr_sampled_share",
+            "Sessions scored, of all",
+            "share",
+            "Beyond `quality.exact_items` items a seeded sample of sessions is scored, each against every item; the intervals are "
+            "wider for it, and hold.",
+        ),
         ("ehr_num_sessions", "Sessions scored", "sessions", "Users' histories that were scored; few make every rate uncertain."),
         (
             "leaked_session_share",

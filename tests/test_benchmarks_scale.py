@@ -26,6 +26,8 @@ def test_each_job_reports_seconds_memory_and_bytes_of_every_step(found):
         of_job = [row for (name, step), row in rows.items() if name == job and step != "all"]
         assert rows[job, "all"]["peak_bytes"] == max(row["peak_bytes"] for row in of_job) > 100 * 2**20
         assert rows[job, "all"]["written_bytes"] == sum(row["written_bytes"] for row in of_job)
+        assert rows[job, "all"]["cpu_seconds"] == pytest.approx(sum(row["cpu_seconds"] for row in of_job))
+        assert rows[job, "all"]["cpu_seconds"] > 0.5
     assert rows["retrain", "ingest"]["written_bytes"] > rows["again", "ingest"]["written_bytes"]
     assert rows["again", "all"]["written_bytes"] < rows["refresh", "all"]["written_bytes"]
     assert found["warehouse_bytes"] > 0
@@ -37,7 +39,7 @@ def test_growth_is_the_slope_over_the_sizes():
         row = {
             "job": "retrain",
             "step": "fit",
-            "seconds": items**1.5 / 1000,
+            "cpu_seconds": items**1.5 / 1000,
             "peak_bytes": 10**6 + 40 * items,
             "written_bytes": 8 * items,
         }

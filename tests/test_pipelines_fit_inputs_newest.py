@@ -53,7 +53,7 @@ def test_one_event_two_years_late_leaves_sessions_and_training_events_as_they_we
     before, after = events_of(rows), events_of([*rows, ("late", "i1", START + timedelta(days=900))])
     keys = ["user_id", "ts", "item_id"]
     assert training_events(before, split).select(keys).equals(training_events(after, split).select(keys))
-    assert keyed_sessions(before, split, items)[1].equals(keyed_sessions(after, split, items)[1])
+    assert keyed_sessions(before, split, items).asked.equals(keyed_sessions(after, split, items).asked)
 
 
 def test_the_history_of_a_session_is_what_sorting_all_earlier_events_gives():
@@ -63,7 +63,8 @@ def test_the_history_of_a_session_is_what_sorting_all_earlier_events_gives():
     ]
     events, items = events_of(rows), [f"i{at}" for at in range(9)]
     split = SplitConfig(kind="time", holdout_days=3, max_history=4)
-    sessions, keys = keyed_sessions(events, split, pa.chunked_array([items]))
+    keyed = keyed_sessions(events, split, pa.chunked_array([items]))
+    sessions, keys = keyed.sessions, keyed.asked
     assert sessions.num_sessions > 20
     for at, (user, ts, _) in enumerate(keys.iter_rows()):
         past = events.filter((pl.col("user_id") == user) & (pl.col("ts") < ts))["item_id"].to_list()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidlake.errors import LawBroken
-from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, ordered_events, training_events, user_sequences
+from sidlake.pipelines.fit_inputs.split import hit_rate_sessions, keyed_sessions, ordered_events, training_events, user_sequences
 from sidlake.pipelines.recipe import SplitConfig
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -73,6 +73,13 @@ def test_sessions_are_sampled_above_the_limit_and_the_same_each_time(limit):
     first, second = (hit_rate_sessions(ordered_events(interactions(rows)), split, ITEM_IDS) for _ in range(2))
     assert first.num_sessions == min(limit, 8)
     assert first.items_flat.tolist() == second.items_flat.tolist()
+
+
+def test_fewer_sessions_may_be_asked_for_and_their_share_is_told():
+    events = ordered_events(interactions([row for i in range(8) for row in history(f"u{i}", "abcd")]))
+    found = keyed_sessions(events, LEAVE_ONE_OUT, ITEM_IDS, most=2)
+    assert (found.sessions.num_sessions, len(found.asked), found.share) == (2, 2, 0.25)
+    assert keyed_sessions(events, LEAVE_ONE_OUT, ITEM_IDS).share == 1.0
 
 
 def sids(num_levels=2):

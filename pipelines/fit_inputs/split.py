@@ -14,6 +14,7 @@ Memory: about 60 bytes per event.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -29,7 +30,7 @@ from sidlake.quality.metrics.sessions import Sessions
 from sidlake.tokenizers.item_hash import item_hashes
 from sidlake.warehouse.embeddings import as_codes
 
-__all__ = ["Recent", "hit_rate_sessions", "keyed_sessions", "ordered_events", "training_events", "user_sequences"]
+__all__ = ["KeyedSessions", "Recent", "hit_rate_sessions", "keyed_sessions", "ordered_events", "training_events", "user_sequences"]
 
 _HELD_OUT = 2
 
@@ -63,21 +64,32 @@ def hit_rate_sessions(events: pl.DataFrame, split: SplitConfig, item_ids: pa.Chu
     target the first of the instant's items that is not among them. ``leave_one_out``: the last item from those before
     it, where it is not among them. Sessions with an empty history are left out; above `max_sessions` a seeded sample is taken.
     """
-    return keyed_sessions(events, split, item_ids, seed=seed)[0]
+    return keyed_sessions(events, split, item_ids, seed=seed).sessions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyedSessions:
+    """Sessions, the event that each asks for (`asked`: user_id, ts, item_id), and the share of all instants that they are of."""
+
+    sessions: Sessions
+    asked: pl.DataFrame
+    share: float
 
 
 def keyed_sessions(
-    events: pl.DataFrame, split: SplitConfig, item_ids: pa.ChunkedArray, *, seed: int = 0
-) -> tuple[Sessions, pl.DataFrame]:
-    """Return `hit_rate_sessions`, and the event that each session asks for: user_id, ts, item_id, a row per session."""
+    events: pl.DataFrame, split: SplitConfig, item_ids: pa.ChunkedArray, *, most: int | None = None, seed: int = 0
+) -> KeyedSessions:
+    """Return `hit_rate_sessions`, `most` or `max_sessions` at most, with what they ask for."""
+    most = split.max_sessions if most is None else most
     rows = pl.DataFrame({"item_id": pl.from_arrow(item_ids), "row": np.arange(len(item_ids), dtype=np.int64)})
     known = events.join(rows, on="item_id", how="inner", maintain_order="left")
     targets = known.filter((pl.col("from_end") == 0) & (pl.col("num_events") > _HELD_OUT))
     if split.kind == "time":
         targets = known.filter(pl.col("ts") > _cutoff(events, split))
     instants = targets.select("user_id", "ts").unique().sort("user_id", "ts")
-    if len(instants) > split.max_sessions:
-        instants = instants.sample(split.max_sessions, seed=seed).sort("user_id", "ts")
+    num_instants = len(instants)
+    if num_instants > most:
+        instants = instants.sample(most, seed=seed).sort("user_id", "ts")
     # each instant is an event of its user: what came before lies between the user's first event and the instant's first
     known = known.with_row_index("__at").with_columns(pl.col("__at").min().over("user_id").alias("__first"))
     of_instants = known.join(instants, on=["user_id", "ts"], how="semi", maintain_order="left")
@@ -106,7 +118,8 @@ def keyed_sessions(
         targets=np.asarray(chosen, dtype=np.int64),
     )
     keys = pl.DataFrame(asked, schema={name: events.schema[name] for name in ("user_id", "ts")}, orient="row")
-    return sessions, keys.with_columns(rows["item_id"].gather(chosen))
+    asked_of = keys.with_columns(rows["item_id"].gather(chosen))
+    return KeyedSessions(sessions=sessions, asked=asked_of, share=len(instants) / max(num_instants, 1))
 
 
 def user_sequences(events: pl.DataFrame, split: SplitConfig, semantic_ids: pa.Table) -> pa.Table:
