@@ -2,14 +2,17 @@
 
 A Parquet file (by its content) with an identifier and a list column, or an .npy matrix beside a file of identifiers (without one,
 a row's number is its item's id). Checked before use: identifiers that are null or repeat, lists of several lengths, values that
-are not finite, a table that knows none of the catalogue's items. No pickle.
+are not finite, a table that knows none of the catalogue's items. No pickle. A table is read in blocks, and the vectors of items
+that are asked for are kept.
+
+Shapes: N items asked for, M rows of the table, B rows of a block, D dimensions.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,9 @@ from sidlake.errors import EncoderError
 from sidlake.tokenizers.item_ids import normal_ids, read_id_list
 
 __all__ = ["PrecomputedConfig", "PrecomputedVectors", "load_precomputed", "precomputed_id"]
+
+_BLOCK_ROWS = 16_384
+_READ = 2**20  # bytes of a file that are read at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,30 +67,56 @@ def load_precomputed(
 ) -> PrecomputedVectors:
     """Return the table's vectors for `item_ids`; the table's own ids are spelled as the items' are (`item_ids`).
 
+    Memory: 4 * D bytes per item, about 400 bytes per row of the table for its identifiers, and a block.
+
     Raises:
         EncoderError: the file is missing, unreadable or broken; the message names it, the row or id, and the remedy.
     """
     path = Path(root) / config.path
     if not path.is_file():
         raise EncoderError(f"There is no file {path}: give precomputed vectors as .parquet or .npy.", path=str(path))
-    written, vectors_MD = _parquet(path, config) if _is_parquet(path) else _npy(path, config, Path(root))
+    read = _parquet if _is_parquet(path) else _npy
+    written, dim, blocks = read(path, config, Path(root))
     ids = normal_ids(written, uppercase=uppercase_ids)
-    _check(path, ids, vectors_MD)
+    _check_ids(path, ids, dim)
     if not _is_parquet(path) and config.ids_path is None:
         _check_counting(path, len(ids), item_ids)
     where = {item: row for row, item in enumerate(ids)}
-    rows = np.array([where.get(item, -1) for item in item_ids], dtype=np.int64)
-    present_N = rows >= 0
+    rows_N = np.array([where.get(item, -1) for item in item_ids], dtype=np.int64)
+    del where
+    present_N = rows_N >= 0
     if not present_N.any():
         raise EncoderError(
             f"{path} knows none of the {len(item_ids)} items: its ids look like {ids[0]!r}, the items' like {item_ids[0]!r}.",
             path=str(path),
         )
-    vectors_ND = np.zeros((len(item_ids), vectors_MD.shape[1]), dtype=np.float32)
-    vectors_ND[present_N] = vectors_MD[rows[present_N]]
-    digest = hashlib.sha256("\n".join(ids).encode() + vectors_MD.astype("<f4").tobytes()).hexdigest()
+    vectors_ND, digest = _placed(path, ids, blocks, rows_N, dim)
     unknown = len(ids) - int(present_N.sum())
     return PrecomputedVectors(vectors_ND=vectors_ND, present_N=present_N, digest=digest, unknown_ids=unknown)
+
+
+def _placed(
+    path: Path, ids: list[str], blocks: Iterator[NDArray[np.float32]], rows_N: NDArray[np.int64], dim: int
+) -> tuple[NDArray[np.float32], str]:
+    """Return the vectors of `rows_N`, zeros for −1, and the digest of identifiers and all vectors."""
+    digest = hashlib.sha256("\n".join(ids).encode())
+    vectors_ND = np.zeros((len(rows_N), dim), dtype=np.float32)
+    by_row = np.argsort(rows_N, kind="stable")
+    sorted_N = rows_N[by_row]
+    start, broken = 0, []
+    for block_BD in blocks:
+        digest.update(np.ascontiguousarray(block_BD, dtype="<f4").data)
+        broken.append(start + np.flatnonzero(~np.isfinite(block_BD).all(axis=1)))
+        first, end = np.searchsorted(sorted_N, [start, start + len(block_BD)])
+        vectors_ND[by_row[first:end]] = block_BD[sorted_N[first:end] - start]
+        start += len(block_BD)
+    if bad := np.concatenate(broken).tolist():
+        raise EncoderError(
+            f"{path}: the vector of {ids[bad[0]]!r} (row {bad[0]}) is not finite, {len(bad)} such rows: leave them out.",
+            path=str(path),
+            row=bad[0],
+        )
+    return vectors_ND, digest.hexdigest()
 
 
 def precomputed_id(config: PrecomputedConfig, digest: str) -> str:
@@ -96,31 +128,47 @@ def precomputed_id(config: PrecomputedConfig, digest: str) -> str:
     return f"precomputed:{Path(config.path).stem}:{digest[:12]}"
 
 
-def _parquet(path: Path, config: PrecomputedConfig) -> tuple[list[str], NDArray[np.float32]]:
-    table = _table(path, [config.item_id, config.vector])
-    column = table.column(config.vector).combine_chunks()
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-        raise EncoderError(f"{path}: column {config.vector!r} is {column.type}, a list of numbers is needed.", path=str(path))
-    if column.null_count:
-        raise EncoderError(f"{path}: {column.null_count} rows have no vector: leave such items out.", path=str(path))
-    lengths = pa.compute.list_value_length(column).to_numpy(zero_copy_only=False)
-    if len(lengths) and lengths.min() != lengths.max():
-        odd = int(np.flatnonzero(lengths != lengths[0])[0])
-        raise EncoderError(
-            f"{path}: row {odd} has {lengths[odd]} dimensions, row 0 has {lengths[0]}; all must have the same.", path=str(path)
-        )
-    inner = column.type.value_type
+def _parquet(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], int, Iterator[NDArray[np.float32]]]:
+    """Return the identifiers, the dimensions, and what yields the vectors in blocks."""
+    schema, written = _table(path, [config.item_id, config.vector])
+    kind = schema.field(config.vector).type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise EncoderError(f"{path}: column {config.vector!r} is {kind}, a list of numbers is needed.", path=str(path))
+    inner = kind.value_type
     if not (pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_decimal(inner)):
-        raise EncoderError(f"{path}: column {config.vector!r} is {column.type}, a list of numbers is needed.", path=str(path))
-    if not len(column):
-        return [], np.empty((0, 0), dtype=np.float32)
-    flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
-    return _ids(path, table.column(config.item_id)), flat.reshape(len(column), -1)
+        raise EncoderError(f"{path}: column {config.vector!r} is {kind}, a list of numbers is needed.", path=str(path))
+    lengths, num_null = [np.empty(0, np.int64)], 0
+    for column in _columns(path, config.vector):
+        num_null += column.null_count
+        lengths.append(pa.compute.fill_null(pa.compute.list_value_length(column), 0).to_numpy().astype(np.int64))
+    lengths_M = np.concatenate(lengths)
+    if num_null:
+        raise EncoderError(f"{path}: {num_null} rows have no vector: leave such items out.", path=str(path))
+    if len(lengths_M) and lengths_M.min() != lengths_M.max():
+        odd = int(np.flatnonzero(lengths_M != lengths_M[0])[0])
+        raise EncoderError(
+            f"{path}: row {odd} has {lengths_M[odd]} dimensions, row 0 has {lengths_M[0]}; all must have the same.", path=str(path)
+        )
+    dim = int(lengths_M[0]) if len(lengths_M) else 0
+    flat = (np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32) for column in _columns(path, config.vector))
+    ids = _ids(path, written) if len(lengths_M) else []
+    return ids, dim, (values.reshape(-1, dim) for values in flat)
 
 
-def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], NDArray[np.float32]]:
+def _columns(path: Path, name: str) -> Iterator[pa.Array]:
+    """Yield a column in blocks: a page and not a row group is in memory, as long as nothing is read ahead."""
     try:
-        vectors = np.load(path, allow_pickle=False)
+        with pq.ParquetFile(path, buffer_size=_READ, pre_buffer=False) as file:
+            for batch in file.iter_batches(_BLOCK_ROWS, columns=[name], use_threads=False):
+                yield batch.column(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise EncoderError(f"{path} is not a readable Parquet file: {error}", path=str(path)) from error
+
+
+def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], int, Iterator[NDArray[np.float32]]]:
+    """Return the identifiers, the dimensions, and what yields the rows of the mapped file in blocks."""
+    try:
+        vectors = np.load(path, allow_pickle=False, mmap_mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise EncoderError(f"{path} is not a readable .npy matrix: {error}. Save it with numpy.save, without objects.") from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
@@ -129,13 +177,14 @@ def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], 
         raise EncoderError(
             f"{path} holds {vectors.dtype}: complex numbers are no vector of real ones; save real and imaginary parts."
         )
+    blocks = (vectors[start : start + _BLOCK_ROWS].astype(np.float32) for start in range(0, len(vectors), _BLOCK_ROWS))
     if config.ids_path is None:
-        return [str(row) for row in range(len(vectors))], vectors.astype(np.float32)
+        return [str(row) for row in range(len(vectors))], vectors.shape[1], blocks
     ids_path = root / config.ids_path
     if not ids_path.is_file():
         raise EncoderError(f"There is no file {ids_path} with the identifiers of {path}.", path=str(ids_path))
     if _is_parquet(ids_path):
-        ids = _ids(ids_path, _table(ids_path, [config.item_id]).column(config.item_id))
+        ids = _ids(ids_path, _table(ids_path, [config.item_id])[1])
     else:
         try:
             ids = read_id_list(ids_path)
@@ -143,16 +192,17 @@ def _npy(path: Path, config: PrecomputedConfig, root: Path) -> tuple[list[str], 
             raise EncoderError(f"{ids_path} is no readable UTF-8 list of identifiers, one per line: {error}") from error
     if len(ids) != len(vectors):
         raise EncoderError(f"{ids_path} has {len(ids)} identifiers, {path} has {len(vectors)} rows; they must agree.")
-    return ids, vectors.astype(np.float32)
+    return ids, vectors.shape[1], blocks
 
 
-def _table(path: Path, columns: list[str]) -> pa.Table:
+def _table(path: Path, columns: list[str]) -> tuple[pa.Schema, pa.ChunkedArray]:
+    """Return the schema of a file that has `columns`, and the first of them."""
     try:
-        names = pq.read_schema(path).names
-        missing = [name for name in columns if name not in names]
+        schema = pq.read_schema(path)
+        missing = [name for name in columns if name not in schema.names]
         if missing:
-            raise EncoderError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}.", path=str(path))
-        return pq.read_table(path, columns=columns)
+            raise EncoderError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}.", path=str(path))
+        return schema, pq.read_table(path, columns=columns[:1]).column(0)
     except (pa.ArrowInvalid, OSError) as error:
         raise EncoderError(f"{path} is not a readable Parquet file: {error}", path=str(path)) from error
 
@@ -183,18 +233,11 @@ def _check_counting(path: Path, num_rows: int, item_ids: Sequence[str]) -> None:
         raise EncoderError(msg, path=str(path))
 
 
-def _check(path: Path, ids: list[str], vectors_MD: NDArray[np.float32]) -> None:
-    if not len(ids) or not vectors_MD.shape[1]:
-        raise EncoderError(f"{path} is empty: {len(ids)} rows of {vectors_MD.shape[1]} dimensions.", path=str(path))
+def _check_ids(path: Path, ids: list[str], dim: int) -> None:
+    if not len(ids) or not dim:
+        raise EncoderError(f"{path} is empty: {len(ids)} rows of {dim} dimensions.", path=str(path))
     if "" in ids:
         raise EncoderError(f"{path}: row {ids.index('')} has no identifier: remove it.", path=str(path), row=ids.index(""))
     if len(set(ids)) < len(ids):
         twice = next(item for item, count in Counter(ids).items() if count > 1)
         raise EncoderError(f"{path}: item {twice!r} is there more than once: one vector per item.", path=str(path), item=twice)
-    broken = np.flatnonzero(~np.isfinite(vectors_MD).all(axis=1))
-    if broken.size:
-        raise EncoderError(
-            f"{path}: the vector of {ids[broken[0]]!r} (row {broken[0]}) is not finite, {broken.size} such rows: leave them out.",
-            path=str(path),
-            row=int(broken[0]),
-        )

@@ -94,7 +94,7 @@ _ALL = (
         writes=("precomputed_embeddings",),
         settings=lambda ctx: ctx.recipe.encoders.precomputed,
         skips=False,
-        holds=Holds(item=200, value=20),
+        holds=Holds(item=500, value=8),
         group="embeddings",
         kinds=frozenset({"parquet", "deltalake"}),
     ),
