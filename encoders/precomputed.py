@@ -26,7 +26,7 @@ from sidlake.tokenizers.item_ids import normal_ids, read_id_list
 
 __all__ = ["PrecomputedConfig", "PrecomputedVectors", "load_precomputed", "precomputed_id"]
 
-_BLOCK_ROWS = 16_384
+_BLOCK_ROWS = 4096
 _READ = 2**20  # bytes of a file that are read at once
 
 

@@ -7,25 +7,21 @@ starts from, 128 MiB, is left out; neither changes a result.
 """
 
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fusion_sample import KINDS as FUSIONS
 from fusion_sample import config_of
 from neural_sample import SMALL
 
 from sidlake.encoders.fusion.fusion import Fusion
-from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed
 from sidlake.tokenizers import fit_input
 from sidlake.tokenizers.numeric import exact_product, kmeans, mean_square
 from sidlake.tokenizers.quantizers import product, qinco, rq_vae
 from sidlake.tokenizers.registry import tokenizer_config
 from sidlake.tokenizers.tokenizer import ItemFacts
 
-DIM, LATENT, KEPT, TABLE_DIM = 32, 16, 8, 256
+DIM, LATENT, KEPT = 32, 16, 8
 SIZES = (20_000, 80_000)
 SETTINGS = {kind: {**values, "num_steps": 2} for kind, values in SMALL.items()} | {
     "balanced_kmeans": {"max_iterations": 1, "exact_rows": 500},
@@ -70,17 +66,6 @@ def fusion_fit(kind):
     return act
 
 
-def precomputed(num, folder):
-    """Write a table of so many vectors, of which half are asked for; return what loads it."""
-    path = Path(folder) / f"{num}.parquet"
-    x, ids = np.random.default_rng(0).standard_normal((num, TABLE_DIM), dtype=np.float32), [f"item-{row:07d}" for row in range(num)]
-    vectors = pa.FixedSizeListArray.from_arrays(x.ravel(), TABLE_DIM)
-    pq.write_table(pa.table({"item_id": ids, "vector": vectors}), path, row_group_size=8192)
-    asked = ids[::2]
-    del x, vectors
-    return lambda: load_precomputed(PrecomputedConfig(path=str(path)), asked)
-
-
 def _peak_of(act):
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
@@ -100,6 +85,4 @@ if __name__ == "__main__":
         module._BLOCK_ROWS = 1024
     acts = {kind: tokenizer_fit(kind) for kind in SETTINGS}
     acts |= {f"fusion {kind}": fusion_fit(kind) for kind in FUSIONS if kind != "neighbours"}
-    with tempfile.TemporaryDirectory() as folder:
-        acts["precomputed"] = lambda num: precomputed(num, folder)
-        print(json.dumps({kind: bytes_per_row(act) for kind, act in acts.items()}))
+    print(json.dumps({kind: bytes_per_row(act) for kind, act in acts.items()}))

@@ -1,5 +1,8 @@
 """Vectors made elsewhere: read in the items' order, and refused with a name where they are broken."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,3 +126,24 @@ def test_a_parquet_file_is_known_by_its_content(tmp_path):
     config = parquet(tmp_path)
     (tmp_path / "v.parquet").rename(tmp_path / "V.PQ")
     assert load_precomputed(PrecomputedConfig(path="V.PQ", item_id=config.item_id), ["a"], root=tmp_path).present_N.all()
+
+
+LOADS = """
+import sys, tracemalloc
+import pyarrow as pa
+from sidlake.encoders.precomputed import PrecomputedConfig, load_precomputed
+tracemalloc.start()  # which counts NumPy's arrays and Python's objects; Arrow counts its own
+found = load_precomputed(PrecomputedConfig(path=sys.argv[1]), sys.argv[2:])
+print(found.vectors_ND.shape[0], tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory())
+"""
+
+
+def test_of_a_large_table_blocks_are_held_and_the_items_asked_for(tmp_path):
+    num, dim = 80_000, 384
+    vectors = pa.FixedSizeListArray.from_arrays(np.zeros(num * dim, np.float32), dim)
+    ids = [f"item-{row}" for row in range(num)]
+    pq.write_table(pa.table({"item_id": ids, "vector": vectors}), tmp_path / "v.parquet", row_group_size=8192)
+    command = [sys.executable, "-c", LOADS, str(tmp_path / "v.parquet"), "item-7", "item-59999"]
+    shape, held = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert shape == 2
+    assert held < 4 * num * dim  # identifiers and some copies of a block; a table that is held is several times as much

@@ -10,10 +10,7 @@ from sidlake.quality.metrics.sessions import Sessions
 from sidlake.quality.readings import GROUPS, READINGS, reading_of
 
 WIDTHS = (4, 15)
-<<<<<<< HEAD
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-quality.md").read_text(encoding="utf-8")
-OF_THE_CHECK_STEP = {"leaked_session_share", "foreign_item_share", "raw_largest_group_share", "level_largest_share"}
-=======
 OF_THE_CHECK_STEP = {
     "ehr_sampled_share",
     "leaked_session_share",
@@ -21,7 +18,6 @@ OF_THE_CHECK_STEP = {
     "raw_largest_group_share",
     "level_largest_share",
 }
->>>>>>> d6df923 (Score fewer sessions of a large catalogue, and refuse a step that holds more than the limit by name)
 OF_THE_CHECK_STEP |= {"staleness_share", "staleness_level_share", "staleness_growth"}
 OF_THE_CHECK_STEP |= {"gone_item_share", "changed_item_share", "lost_event_share", "rejected_share", "rejected_share_rise"}
 OF_THE_CHECK_STEP |= {"without_vector_share_rise", "confused_text_share"}
