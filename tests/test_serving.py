@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import warehouse_sample as sample
 from serving_sample import Client, serving
 
 from sidlake.errors import NotFoundError, StaleReleaseError
+from sidlake.serving.follower import Follower
 from sidlake.serving.recommender import fitting, read_model
 from sidlake.tokenizers.semantic_id import format_sids, parse_sid
 from sidlake.warehouse import catalog
@@ -387,6 +390,63 @@ def test_releases_and_rollbacks_under_load_fail_no_request_and_mix_no_two_releas
             assert (status, answer["release"], answer["sid"]) == (200, release, content[name])
         else:
             assert (status, answer["release"]) == (404, release)
+
+
+def test_a_request_keeps_the_release_that_it_began_with_and_the_last_one_closes_it(warehouse):
+    follower = Follower(warehouse)
+    with follower.asking() as first:
+        with follower.asking():
+            published(warehouse, 13)
+            asyncio.run(follower.look())
+            assert follower.snapshot.release.release_id == "r000002"
+        assert first.lookup.item("item '011\"").item_id == "item '011\""
+        assert first.lookup.item("item '012\"") is None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.lookup.item("item '011\"")
+    assert follower.snapshot.lookup.item("item '012\"").item_id == "item '012\""
+
+
+def test_recommendations_go_on_while_releases_change(shop_copy, tmp_path):
+    lake = Warehouse(shop_copy.warehouse)
+    history = [row["item_id"] for row in lake.read("items", version=get(lake).tables["items"]).slice(0, 3).to_pylist()]
+    stop, answers, wrong = threading.Event(), [], []
+
+    def worker(port):
+        try:
+            client = Client(port)
+            while not stop.is_set():
+                answers.append(client.post("/recommend", {"history": history, "k": 5}))
+        except Exception as error:  # a connection that broke is a failed request
+            wrong.append(repr(error))
+
+    with serving(lake.root, log=tmp_path / "serve.log") as port:
+        threads = [threading.Thread(target=worker, args=(port,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            made = rollback(lake, "r000001", "test")
+            soon(lambda made=made: Client(port).get("release")[2] == made.release_id)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert {status for status, _, _ in answers} == {200}
+    assert {release for *_, release in answers} >= {"r000001", "r000005"}
+    assert all(answer["release"] == release for _, answer, release in answers)
+    assert len({json.dumps(answer["items"]) for _, answer, _ in answers}) == 1  # the same content, asked of the same model
+
+
+def test_a_warehouse_in_an_object_store_is_served_and_followed(object_store, tmp_path):
+    lake = Warehouse.create_or_open("s3://shop/served")
+    published(lake, 12)
+    with serving("s3://shop/served", log=tmp_path / "serve.log", every=0.5) as port:
+        client = Client(port)
+        assert client.get("items", "item '011\"")[1]["title"] == "thing item '011\""
+        assert client.get("items", "item '012\"")[0] == 404
+        published(lake, 13)
+        assert soon(lambda: client.get("release")[2] == "r000002")
+        assert client.get("items", "item '012\"")[0] == 200
+        assert client.get("health")[1]["status"] == "ok"
 
 
 def test_a_port_that_is_taken_is_said_in_a_sentence(client, lake):
