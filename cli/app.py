@@ -81,6 +81,7 @@ def run(
         str | None, typer.Option(help="Why to publish after a rollback, which holds runs; it is recorded.")
     ] = None,
     memory: MemoryOption = None,
+    reread: Annotated[bool, typer.Option("--reread", help="Believe nothing of unchanged files: read all again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a job and publish a release if anything changed.
@@ -111,6 +112,7 @@ def run(
         override=override,
         despite_hold=despite_hold,
         memory=memory,
+        reread=reread,
     )
     reports = run_job(ctx)
     if as_json:

@@ -51,6 +51,7 @@ def maintain(ctx: RunContext, *, retention: Retention | None = None) -> Maintain
     refuse_changed_generation(ctx)
     made = [step for step in STEPS.values() if not step.after_release and step.name != "release"]
     current = [step for step in made if ctx.base_state.steps.get(step.name) == digest(step, ctx, ctx.base_state)]
+    ctx.reread = True
     ctx.override = ctx.override or (ctx.base.override if ctx.base else None)
     try:
         with ctx.warehouse.writing(ctx.run_id):
@@ -61,7 +62,7 @@ def maintain(ctx: RunContext, *, retention: Retention | None = None) -> Maintain
             for step in current:
                 ctx.state.steps[step.name] = digest(step, ctx)
             refuse_stale(ctx)
-            published = release(ctx, reread=True)
+            published = release(ctx)
     finally:
         ctx.warehouse.discard_staging(ctx.run_id)
         forget_state(ctx.warehouse, ctx.run_id)

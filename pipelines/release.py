@@ -22,10 +22,8 @@ from sidlake.warehouse.releases import ReleaseDraft, current, publish
 __all__ = ["release"]
 
 
-def release(ctx: RunContext, *, reread: bool = False) -> StepReport:
+def release(ctx: RunContext) -> StepReport:
     """Publish the run's tables as a new release, or say that nothing has changed.
-
-    With `reread` no file is believed to be what an earlier publication found it to be.
 
     Raises:
         LawBroken: what lies in storage breaks a law. ReleaseConflict: another run published meanwhile. HoldError: after a rollback.
@@ -61,7 +59,7 @@ def release(ctx: RunContext, *, reread: bool = False) -> StepReport:
         ),
         expected_parent=ctx.base.release_id if ctx.base else None,
         despite_hold=ctx.despite_hold,
-        reread=reread,
+        reread=ctx.reread,
     )
     state.published = published.release_id
     write_catalog(ctx.warehouse)

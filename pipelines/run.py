@@ -127,6 +127,7 @@ class RunContext:
         despite_hold: why this run shall publish after a rollback, which holds runs; not saved either.
         reason: why the run was asked for, where there is more to say than its job; not saved either.
         given: SIDs that somebody else made, for a generation of their own; not saved.
+        reread: whether sources and tables are read though nothing tells that they are others than they were; not saved.
         step: the step that is running.
     """
 
@@ -142,6 +143,7 @@ class RunContext:
     despite_hold: str | None = None
     reason: str | None = None
     given: Assignment | None = None
+    reread: bool = False
     step: Step | None = None
 
     @classmethod
@@ -159,6 +161,7 @@ class RunContext:
         reason: str | None = None,
         given: Assignment | None = None,
         memory: int | None = None,
+        reread: bool = False,
         going_on: bool = False,
     ) -> RunContext:
         """Return the run `run_id`, as far as it came; a new run starts from the current release.
@@ -186,6 +189,7 @@ class RunContext:
             despite_hold=despite_hold,
             reason=reason,
             given=given,
+            reread=reread,
         )
 
     def refuse_held(self) -> None:

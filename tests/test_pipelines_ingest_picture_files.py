@@ -1,7 +1,5 @@
 """A picture is known by its content: what is overwritten is embedded again, what is only renamed is the same."""
 
-import os
-
 import pytest
 from PIL import Image
 from source_files_sample import again, column, ingested, write
@@ -38,20 +36,6 @@ def test_what_is_no_file_below_the_folder_has_no_digest(tmp_path, place):
     (tmp_path / "in" / "pictures").mkdir(parents=True)
     (tmp_path / "outside.png").write_bytes(b"x")
     assert PictureFiles(tmp_path / "in").digest(place) is None
-
-
-def test_a_file_is_read_again_where_its_size_or_time_is_another(tmp_path):
-    path, memory = tmp_path / "a.png", tmp_path / "memory.json"
-    path.write_bytes(b"one")
-    first = PictureFiles(tmp_path, memory)
-    digest = first.digest("a.png")
-    first.remember()
-    at = path.stat().st_mtime_ns
-    path.write_bytes(b"two")
-    os.utime(path, ns=(at, at))
-    assert PictureFiles(tmp_path, memory).digest("a.png") == digest  # remembered: nothing tells that it is another
-    os.utime(path, ns=(at, at + 1))
-    assert PictureFiles(tmp_path, memory).digest("a.png") != digest
 
 
 def test_an_overwritten_picture_is_embedded_again_though_no_source_has_changed(tmp_path):

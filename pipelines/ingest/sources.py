@@ -7,7 +7,6 @@ out and named: other endings, hidden files, links that lead nowhere. What a file
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from sidlake.errors import SourceError
 from sidlake.pipelines.ingest.text_streams import first_text
 from sidlake.pipelines.settings.sources import Format, SourceConfig, Store
 
-__all__ = ["SourceFiles", "file_digest", "find_files", "format_of", "source_files", "store_of"]
+__all__ = ["SourceFiles", "find_files", "format_of", "source_files", "store_of"]
 
 _ENDINGS: dict[Format, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq", ".parq"),
@@ -124,12 +123,6 @@ def format_of(path: Path, source: SourceConfig) -> Format:
     elif stated != "jsonl" and first_text(path, source.encoding).lstrip("\ufeff \r\n\t").startswith('{"'):
         raise _other_format(path, stated, "jsonl")
     return stated
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _at_home(path: Path) -> Path:

@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 from sidlake.errors import ContractError
 from sidlake.pipelines.ingest.cache import Remembered, cache_key, digest_of_files, forget_others, recall, remember
 from sidlake.pipelines.ingest.item_evidence import conflicting, described_ids
+from sidlake.pipelines.ingest.known_files import KnownFiles
 from sidlake.pipelines.ingest.picture_files import PictureFiles
 from sidlake.pipelines.ingest.reading import Files, Ingested, Known, ingest, ingest_new, keep_unchanged
 from sidlake.pipelines.ingest.rejected import keep_rejected
 from sidlake.pipelines.ingest.schema import check_columns
-from sidlake.pipelines.ingest.sources import SourceFiles, file_digest
+from sidlake.pipelines.ingest.sources import SourceFiles
 from sidlake.pipelines.ingest.stores.snapshots import listed_sources
 from sidlake.pipelines.retirement import quiet_items
 from sidlake.pipelines.run import RunContext, StepReport
@@ -42,11 +43,13 @@ def ingest_sources(ctx: RunContext) -> StepReport:
     recipe = ctx.recipe
     listed = listed_sources(recipe, ctx.warehouse.staging(ctx.run_id) / "sources", ctx.warehouse.root / "cache" / "objects")
     files = {name: found.files for name, found in listed.items()}
-    digests = {source: {name: file_digest(path) for name, path in named.items()} for source, named in files.items()}
+    known = KnownFiles(ctx.warehouse.root / "cache" / "files.json", reread=ctx.reread)
+    digests = {source: {name: known.digest(path) for name, path in named.items()} for source, named in files.items()}
     whole = {source: digest_of_files(named) for source, named in digests.items()}
-    pictures = PictureFiles(Path(recipe.folder), ctx.warehouse.root / "cache" / "pictures.json")
+    pictures = PictureFiles(Path(recipe.folder), known)
     repainted = _repainted(ctx, pictures)
     if _whole(ctx.state.inputs) == whole and ctx.made_alike() and _has_outputs(ctx) and not repainted:
+        known.remember()
         return StepReport(step="ingest", skipped=True)
     try:
         columns, result = ({}, None) if repainted else _only_new(ctx, files, digests, pictures)
@@ -59,7 +62,7 @@ def ingest_sources(ctx: RunContext) -> StepReport:
     _write_events(ctx, result, items, gone=gone)
     _write_rejected(ctx, result)
     seen = pictures.state(items.column("image_uri").to_pylist()) if recipe.items.image else ""
-    pictures.remember()
+    known.remember()
     ctx.state.inputs = {name: _input(ctx, name, digests[name], whole[name], columns[name], seen) for name in files}
     _remember(ctx, result, digests, whole)
     rows = {"items": len(items), "interactions": len(result.interactions), "rejected_rows": len(result.rejected_rows)}
