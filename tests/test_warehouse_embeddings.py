@@ -1,5 +1,7 @@
 """Vectors between Arrow lists and matrices, and the choice of rows to embed."""
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -76,6 +78,20 @@ def test_a_matrix_follows_the_items_and_says_what_is_absent():
     x_ND, present_N = matrix_for(wanted, table, "text", "e1")
     assert x_ND.tolist() == [[4, 5], [0, 0], [0, 1]]
     assert present_N.tolist() == [True, False, True]
+
+
+def test_a_matrix_is_made_without_another_copy_of_its_vectors():
+    num, dim = 4000, 256
+    items = pa.table({"item_id": [f"i{row}" for row in range(num)], "content_hash": ["h"] * num})
+    x_ND = np.random.default_rng(0).standard_normal((num, dim), dtype=np.float32)
+    stored = pl.from_arrow(embedding_rows(items, "text", "e", x_ND)).lazy()
+    tracemalloc.start()  # which counts NumPy's arrays; what Polars reads is its own
+    found_ND, present_N = matrix_for(items, stored, "text", "e")
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found_ND, x_ND)
+    assert present_N.all()
+    assert x_ND.nbytes < held < 1.5 * x_ND.nbytes
 
 
 def test_behaviour_is_found_by_item_whatever_its_content_is_now():

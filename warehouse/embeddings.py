@@ -78,19 +78,25 @@ def _lists(values_ND: npt.NDArray[Any], kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _stacked(column: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    chunks = [chunk for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(chunk)]
-    if not chunks:
+    parts = _views(column)
+    if not parts:
         return np.empty((0, 0), dtype)
+    stacked = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype)
+    start = 0
+    for part in parts:
+        stacked[start : start + len(part)] = part
+        start += len(part)
+    return stacked
+
+
+def _views(column: pa.ChunkedArray | pa.Array) -> list[npt.NDArray[Any]]:
+    """Return the values of each chunk as a matrix, not copied where none is null; `ContractError` where the lengths differ."""
+    chunks = [chunk for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(chunk)]
     lengths = {int(length) for chunk in chunks for length in pc.unique(pc.list_value_length(chunk)).to_pylist()}
     if len(lengths) > 1:
         msg = f"vectors of {min(lengths)} to {max(lengths)} dimensions in one column; all must have the same"
         raise ContractError(msg)
-    stacked = np.empty((sum(map(len, chunks)), lengths.pop()), dtype)
-    start = 0
-    for chunk in chunks:
-        stacked[start : start + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
-        start += len(chunk)
-    return stacked
+    return [chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1) for chunk in chunks]
 
 
 def embedding_rows(items: pa.Table, modality: str, encoder_id: str, x_ND: npt.NDArray[np.float32]) -> pa.Table:
@@ -124,7 +130,8 @@ def matrix_for(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return (vectors (N, D), present (N,)) in the order of `items`; an absent vector is zero and not present.
 
-    `by` is what a row is found by: behaviour belongs to the item, whatever its content is now.
+    `by` is what a row is found by: behaviour belongs to the item, whatever its content is now. Memory: 8 * D bytes per item, what
+    was read and what is returned.
     """
     wanted = pl.from_arrow(items.select(["item_id", "content_hash"]))
     assert isinstance(wanted, pl.DataFrame)
@@ -134,11 +141,14 @@ def matrix_for(
         .join(rows.select(*by, "vector"), on=list(by), how="inner", maintain_order="left")
         .select("__row", "vector").collect()
     )  # fmt: skip
-    vectors_MD = as_matrix(found["vector"].to_arrow())
-    x_ND = np.zeros((len(items), vectors_MD.shape[1]), np.float32)
+    parts, where = _views(found["vector"].to_arrow()), found["__row"].to_numpy()
+    x_ND = np.zeros((len(items), parts[0].shape[1] if parts else 0), np.float32)
     present_N = np.zeros(len(items), bool)
-    where = found["__row"].to_numpy()
-    x_ND[where], present_N[where] = vectors_MD, True
+    start = 0
+    for part in parts:  # placed from what was read: a matrix of their own would be one copy of all vectors more
+        x_ND[where[start : start + len(part)]] = part
+        start += len(part)
+    present_N[where] = True
     return x_ND, present_N
 
 
