@@ -56,17 +56,19 @@ class Holds:
         item: bytes per item of the catalogue.
         value: bytes per item and dimension of the fused vector.
         event: bytes per event.
+        block: bytes of a block of scores, 16 of each pair of items until so many.
     """
 
     item: int = 0
     value: int = 0
     event: int = 0
+    block: int = 0
 
     def refuse(self, ctx: RunContext, step: str) -> None:
         """Raise `MemoryTooSmall` where `step` would hold more than the limit; sizes are those of the tables in force."""
         items, events = (ctx.warehouse.num_rows(name, ctx.tables[name]) if name in ctx.tables else 0 for name in _COUNTED)
         dim = sum(modality.dim for modality in ctx.recipe.encoders.fusion.values())
-        needed = FLOOR + items * (self.item + self.value * dim) + events * self.event
+        needed = FLOOR + items * (self.item + self.value * dim) + events * self.event + min(self.block, 16 * items**2)
         refuse_too_small(ctx.warehouse.memory, needed, step=step, why=f"{items:,} items of {dim} dimensions, {events:,} events")
 
 

@@ -33,6 +33,7 @@ from sidlake.pipelines.run import Holds, Job, RunContext, Step, StepReport, dige
 from sidlake.pipelines.run_state import forget_state
 from sidlake.pipelines.train import train_recommender
 from sidlake.quality.gates import gates_in_force
+from sidlake.quality.metrics.neighbours import BLOCK_BYTES
 from sidlake.quality.readings import READINGS
 from sidlake.tokenizers.registry import tokenizer_class
 
@@ -185,7 +186,7 @@ _ALL = (
         writes=("sid_quality",),
         reads_if={"interactions": _has_events},
         settings=lambda ctx: [gates_in_force(ctx.recipe.gates), ctx.recipe.split, ctx.recipe.quality, sorted(READINGS)],
-        holds=Holds(item=300, value=16, event=80),
+        holds=Holds(item=300, value=16, event=80, block=BLOCK_BYTES),
         group="quality",
         kinds=frozenset({"numpy", "deltalake"}),
     ),

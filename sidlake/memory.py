@@ -1,7 +1,7 @@
 """One limit of memory for all that a process does with a warehouse: how it is written, what it is by default, who gets which part.
 
 Half of the limit is DuckDB's (`sessions`), which spills to disk beyond it; the rest is the interpreter's, the models' and the rows'
-on their way. Blocks whose size is free take a fixed part (`block_bytes`). Nothing of this may change a result: a limit is in no
+on their way. Nothing of this may change a result: blocks of products are as large under every limit, a limit is in no
 digest, and a step that holds more than it allows is refused before it starts (`refuse_too_small`), not killed in its middle.
 Not done here: holding the process to the limit, which is for its cgroup.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sidlake.errors import MemoryTooSmall
 
-__all__ = ["FLOOR", "block_bytes", "default_limit", "duckdb_share", "machine_memory", "parse_size", "refuse_too_small", "spelled"]
+__all__ = ["FLOOR", "default_limit", "duckdb_share", "machine_memory", "parse_size", "refuse_too_small", "spelled"]
 
 MIB = 2**20
 FLOOR = 512 * MIB
@@ -77,11 +77,6 @@ def default_limit() -> int:
 def duckdb_share(limit: int) -> int:
     """Return the part of the limit that DuckDB may hold before it spills."""
     return limit // 2
-
-
-def block_bytes(limit: int, most: int) -> int:
-    """Return how large a block of free size may be: a sixteenth of the limit, `most` bytes at most."""
-    return min(most, limit // 16)
 
 
 def refuse_too_small(limit: int, needed: int, *, step: str, why: str) -> None:

@@ -26,14 +26,16 @@ def test_a_step_that_has_nothing_to_do_needs_no_memory(shop_copy):
     assert run_step(opened(shop_copy, memory=FLOOR + 1000), STEPS["check"]).skipped
 
 
-def test_what_a_step_holds_is_counted_by_item_dimension_and_event(shop):
+def test_what_a_step_holds_is_counted_by_item_dimension_event_and_block(shop):
     ctx = opened(shop)
     events = ctx.warehouse.num_rows("interactions", ctx.tables["interactions"])
-    ctx.warehouse.memory = FLOOR + 200 * (10 + 2 * 128) + 3 * events
-    Holds(item=10, value=2, event=3).refuse(ctx, "step")
-    ctx.warehouse.memory -= 1
-    with pytest.raises(MemoryTooSmall):
-        Holds(item=10, value=2, event=3).refuse(ctx, "step")
+    for block, held in ((0, 0), (1000, 1000), (2**40, 16 * 200 * 200)):
+        holds = Holds(item=10, value=2, event=3, block=block)
+        ctx.warehouse.memory = FLOOR + 200 * (10 + 2 * 128) + 3 * events + held
+        holds.refuse(ctx, "step")
+        ctx.warehouse.memory -= 1
+        with pytest.raises(MemoryTooSmall):
+            holds.refuse(ctx, "step")
 
 
 def test_a_catalogue_beyond_the_exact_size_says_which_share_of_its_sessions_was_scored(shop_copy):

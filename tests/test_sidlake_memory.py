@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sidlake.cli.app import app
 from sidlake.errors import MemoryTooSmall, RecipeError
-from sidlake.memory import FLOOR, block_bytes, duckdb_share, machine_memory, parse_size, refuse_too_small
+from sidlake.memory import FLOOR, duckdb_share, machine_memory, parse_size, refuse_too_small
 from sidlake.pipelines.recipe import Recipe
 from sidlake.pipelines.settings.parsing import parse_dataclass
 from sidlake.warehouse.content import content_hash
@@ -80,10 +80,6 @@ def test_a_step_that_needs_more_is_refused_with_both_numbers_and_the_remedy():
     refuse_too_small(GIB, GIB, step="fuse", why="vectors")
     with pytest.raises(MemoryTooSmall, match=r"step fuse needs 2.5 GiB of memory \(vectors\), the limit is 1.0 GiB; .*--memory"):
         refuse_too_small(GIB, 5 * GIB // 2, step="fuse", why="vectors")
-
-
-def test_a_block_is_a_sixteenth_of_the_limit_until_it_is_large_enough():
-    assert (block_bytes(GIB, 256 * MIB), block_bytes(64 * GIB, 256 * MIB)) == (64 * MIB, 256 * MIB)
 
 
 def limited(root, memory):
