@@ -63,7 +63,7 @@ _ALL = (
         writes=("items", "interactions", "rejected_rows"),
         settings=ingest_settings,
         skips=False,
-        holds=Holds(item=900, event=450),  # of the tables in force: nothing is known of sources that are read for the first time
+        holds=Holds(item=1200, event=500),  # of the tables in force: nothing is known of sources that are read for the first time
         group="catalog",
         kinds=frozenset({"polars", "deltalake"}),
     ),
@@ -114,7 +114,7 @@ _ALL = (
         run=fit_fusion,
         reads=("items", *VECTORS, "interactions"),
         writes=("fusion",),
-        holds=Holds(item=200, value=12),
+        holds=Holds(item=200, value=20),
         reads_if={"interactions": lambda recipe: recipe.encoders.fuse.kind in PAIR_KINDS},
         settings=lambda ctx: [
             ctx.recipe.encoders.fusion_config(),
@@ -129,7 +129,7 @@ _ALL = (
         run=fuse,
         reads=("items", *VECTORS, "fusion"),
         writes=("fused_embeddings",),
-        holds=Holds(item=200, value=12),
+        holds=Holds(item=200, value=20),
         group="embeddings",
         kinds=frozenset({"numpy", "deltalake"}),
     ),
@@ -138,7 +138,7 @@ _ALL = (
         run=fit_codebooks,
         reads=("items", "fused_embeddings", "interactions", "behaviour_embeddings"),
         writes=("codebooks",),
-        holds=Holds(item=300, value=12),
+        holds=Holds(item=300, value=16),
         reads_if={"interactions": _fit_needs_events, "behaviour_embeddings": _fit_needs_events},
         settings=lambda ctx: [
             ctx.recipe.tokenizer,
@@ -155,7 +155,7 @@ _ALL = (
         run=assign,
         reads=("items", "fused_embeddings", "codebooks"),
         writes=("semantic_ids", "retired_sids"),
-        holds=Holds(item=700, value=12),
+        holds=Holds(item=900, value=14),
         settings=lambda ctx: [ctx.recipe.tokenizer.uniqueness, ctx.recipe.retirement],
         group="semantic_ids",
         kinds=frozenset({"torch", "deltalake"}),
