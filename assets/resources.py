@@ -2,8 +2,8 @@
 
 A run of assets is a run of the pipeline: all its steps share one `RunContext` state and the writer lock, which the first step takes
 and the release gives back; where each step is a process, each takes it in turn. A re-execution of some steps continues the run it
-repeats, because the state goes by the id of the first attempt. An asset that is materialised alone builds on the current release,
-and nothing it writes is visible to readers before the release asset has published it.
+repeats: the state goes by the id of the run that began with all steps. An asset that is materialised alone builds on the current
+release, and nothing it writes is visible to readers before the release asset has published it.
 """
 
 import time
@@ -92,7 +92,7 @@ class SidlakeResource(dg.ConfigurableResource[None]):
             self.open_warehouse(),
             self.load_recipe(),
             run_id=_run_id(context),
-            going_on=_goes_on(context),
+            going_on=_goes_on(context.run, context),
             job=_job_of(context),
             engine=self._engine(),
             progress=Progress(Console(stderr=True, soft_wrap=True)) if self.console else Progress(log=context.log.info),
@@ -150,15 +150,24 @@ class SidlakeResource(dg.ConfigurableResource[None]):
         return BeamEngine()
 
 
-def _goes_on(context: _Context) -> bool:
-    """Return whether the run re-executes some steps of another, not all."""
-    run, all_steps = context.run, {node.name for node in context.job_def.nodes}
+def _goes_on(run: dg.DagsterRun, context: _Context) -> bool:
+    """Return whether `run` re-executes some steps of another, not all."""
+    all_steps = {node.name for node in context.job_def.nodes}
     return run.parent_run_id is not None and run.step_keys_to_execute is not None and set(run.step_keys_to_execute) < all_steps
 
 
 def _run_id(context: _Context) -> str:
+    """Return the run whose state this run has: its own, or that of the nearest before it which executed all steps.
+
+    Dagster's root of the chain may be an older one, of which a run of all steps has nothing.
+    """
     run = context.run
-    return (run.root_run_id or run.run_id) if _goes_on(context) else run.run_id
+    while _goes_on(run, context):
+        parent = context.instance.get_run_by_id(str(run.parent_run_id))
+        if parent is None:  # Dagster has forgotten it; what it left in the warehouse goes by its id
+            return str(run.parent_run_id)
+        run = parent
+    return run.run_id
 
 
 def _job_of(context: _Context) -> Job:

@@ -282,6 +282,26 @@ def test_a_failed_run_whose_state_is_gone_cannot_be_finished_but_all_its_steps_c
     assert len(history(lake)) == 1
 
 
+def test_a_run_of_all_steps_anew_that_fails_is_finished_with_what_it_read_itself(tmp_path):
+    recipe = SAMPLE.write_shop(tmp_path, more="")
+    good, items = recipe.read_text(), tmp_path / "items.parquet"
+    recipe.write_text(good.replace("[encoders.text]", f'[encoders.text]\nmodel = "{tmp_path / "none"}"'))
+    config, lake = config_of(SAMPLE.resource(tmp_path / "w", recipe)), Warehouse(tmp_path / "w")
+    job = dg.reconstructable(_retrain)
+    with SAMPLE.instance() as instance:
+        first = dg.execute_job(job, instance, run_config=config)
+        more = pl.DataFrame([{"item_id": "NEW", "title": "golden mug", "price": 9.0}])
+        pl.concat([pl.read_parquet(items), more]).write_parquet(items)
+        anew = dg.ReexecutionOptions(parent_run_id=first.run_id)
+        failed = dg.execute_job(job, instance, run_config=config, reexecution_options=anew)
+        for text in (recipe.read_text(), good):  # taken up twice: the first time nothing is cured yet
+            recipe.write_text(text)
+            again = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
+            failed = dg.execute_job(job, instance, run_config=config, reexecution_options=again)
+    assert failed.success
+    assert [lake.num_rows("items", one.tables["items"]) for one in history(lake)] == [61]
+
+
 @pytest.mark.slow
 def test_with_a_process_per_step_a_retrain_publishes_the_same_release(trained, tmp_path):
     recipe = SAMPLE.write_shop(tmp_path, more=SAMPLE.INTERACTIONS + SAMPLE.BEHAVIOUR + SAMPLE.TRAINER)
