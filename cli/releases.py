@@ -135,7 +135,6 @@ def rollback(
 
     Example: sidlake rollback r000003 --reason "r000004 lost the new pictures"
     """
-    from sidlake.warehouse.catalog import write_catalog
     from sidlake.warehouse.outlets.lookup_file import refresh_lookup
     from sidlake.warehouse.releases import current, get
     from sidlake.warehouse.releases import rollback as roll_back
@@ -147,9 +146,8 @@ def rollback(
     if target == latest:
         usage(f"{target.release_id} is the current release, there is nothing to roll back; list others with: sidlake releases")
     made = roll_back(lake, target.release_id, reason.strip())
-    write_catalog(lake)
-    missing = refresh_lookup(lake)
-    if missing:
+    _refresh_catalog(lake)
+    if missing := refresh_lookup(lake):
         typer.echo(missing, err=True)
     if as_json:
         print_json(asdict(made))
@@ -177,6 +175,7 @@ def resume(
     if not reason.strip():
         usage("--reason is empty; say why, others will ask")
     hold = lift(lake, current(lake), reason=reason)
+    _refresh_catalog(lake)
     if as_json:
         print_json(asdict(hold))
         return
@@ -205,6 +204,7 @@ def pin(
     lake = open_warehouse(warehouse)
     before = resolve(lake, name)
     made = set_pin(lake, name, get(lake, release).release_id, reason=reason)
+    _refresh_catalog(lake)
     if as_json:
         print_json(asdict(made) | {"before": before})
         return
@@ -241,7 +241,9 @@ def unpin(
     """
     from sidlake.warehouse.keep.pins import unpin as take_away
 
-    gone = take_away(open_warehouse(warehouse), name, reason=reason)
+    lake = open_warehouse(warehouse)
+    gone = take_away(lake, name, reason=reason)
+    _refresh_catalog(lake)
     if as_json:
         print_json(asdict(gone))
         return
@@ -287,6 +289,14 @@ def rejected(
 
 
 COMMANDS = (releases, show, diff, lineage, rejected, rollback, resume, pin, pins, unpin)
+
+
+def _refresh_catalog(lake: Warehouse) -> None:
+    """Let `catalog.duckdb` show what was just committed, for those who read it with DuckDB alone."""
+    from sidlake.warehouse.catalog import refresh_catalog
+
+    if missing := refresh_catalog(lake):
+        typer.echo(missing, err=True)
 
 
 def _print_chain(chain: Mapping[str, object], indent: str) -> None:

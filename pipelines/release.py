@@ -13,7 +13,7 @@ from typing import Any
 
 from sidlake.pipelines.embed.known import keep_in_force
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.catalog import is_current, write_catalog
+from sidlake.warehouse.catalog import is_current, refresh_catalog
 from sidlake.warehouse.codes import verify_stored_codes
 from sidlake.warehouse.identity import user_at_host
 from sidlake.warehouse.outlets.lookup_file import refresh_lookup
@@ -32,8 +32,8 @@ def release(ctx: RunContext) -> StepReport:
     latest = current(ctx.warehouse)
     if latest is not None and ctx.tables == latest.tables:
         if not is_current(ctx.warehouse):  # the run that published may have died before it wrote the catalogue
-            write_catalog(ctx.warehouse)
-        _refresh_lookup(ctx)
+            _say(ctx, refresh_catalog(ctx.warehouse))
+        _say(ctx, refresh_lookup(ctx.warehouse))
         return StepReport(step="release", skipped=True, details={"release": latest.release_id})
     state, generation = ctx.state, ctx.generation  # where there is none yet, this says what to run first
     if keep_in_force(ctx):
@@ -62,15 +62,14 @@ def release(ctx: RunContext) -> StepReport:
         reread=ctx.reread,
     )
     state.published = published.release_id
-    write_catalog(ctx.warehouse)
-    _refresh_lookup(ctx)
+    _say(ctx, refresh_catalog(ctx.warehouse))
+    _say(ctx, refresh_lookup(ctx.warehouse))
     details = {"release": published.release_id, "generation": published.generation, "content_hash": published.content_hash}
     details |= {"override": published.override} if published.override else {}
     return StepReport(step="release", rows={"releases": 1}, details=details)
 
 
-def _refresh_lookup(ctx: RunContext) -> None:
-    missing = refresh_lookup(ctx.warehouse)
+def _say(ctx: RunContext, missing: str | None) -> None:
     if missing:
         ctx.progress.say(missing)
 

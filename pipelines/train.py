@@ -14,7 +14,7 @@ import pyarrow as pa
 from sidlake.errors import LawBroken
 from sidlake.pipelines.recipe import digest_of
 from sidlake.pipelines.run import RunContext, StepReport
-from sidlake.warehouse.catalog import write_catalog
+from sidlake.warehouse.catalog import refresh_catalog
 from sidlake.warehouse.embeddings import matrix_for
 from sidlake.warehouse.keep.leases import reading
 from sidlake.warehouse.releases import Release, level_widths
@@ -76,7 +76,8 @@ def _train(ctx: RunContext, config: DecoderConfig | GenerativeConfig, current: R
     )
     shutil.rmtree(unfinished, ignore_errors=True)
     ctx.warehouse.keep(folder)
-    write_catalog(ctx.warehouse)
+    if missing := refresh_catalog(ctx.warehouse):
+        ctx.progress.say(missing)
     figures = {f"{m}_{metric}": round(v, 4) for m, split, metric, v in result.metrics if split == "test" and metric == "recall@10"}
     rows = {"model_metrics": len(result.metrics) + len(_curve(result)), "recommendations": len(result.recommendations)}
     epochs = {"epochs": len(result.curve)} if result.curve else {}

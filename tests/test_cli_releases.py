@@ -7,6 +7,7 @@ import shutil
 from inspect import signature
 from pathlib import Path
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -33,6 +34,7 @@ def sidlake(tmp_path_factory):
         assert result.exit_code == code, result.output
         return result.output
 
+    run.folder = lake
     return run
 
 
@@ -67,6 +69,19 @@ def test_a_pin_is_set_listed_used_and_taken_away(sidlake):
     assert "r000001  published" in sidlake("show", "prod")
     assert "before at r000001" in sidlake("pin", "prod", "r000002")
     assert sidlake("unpin", "prod") == "prod no longer points at r000002\n"
+
+
+def test_a_pin_is_a_name_for_whoever_opens_the_catalogue_with_duckdb_alone(sidlake):
+    lake = sidlake.folder
+
+    def rows(sql):
+        with duckdb.connect(str(lake / "catalog.duckdb"), read_only=True) as connection:
+            return connection.sql(sql).fetchall()
+
+    sidlake("pin", "stable", "r000001")
+    assert rows("select count(*) > 0 from semantic_ids_at('stable')") == [(True,)]
+    sidlake("unpin", "stable")
+    assert rows("select name from pins where name = 'stable'") == []
 
 
 def test_names_and_numbers_that_are_none_exit_2(sidlake):

@@ -163,3 +163,27 @@ def test_a_rolled_back_retirement_is_made_again_with_the_same_content(shops):
         write_day(shop, 8, ["I10", "I11"])
     both(shops, run)
     assert days_of(shops[0], "I11") == [1, 2, 9]
+
+
+@pytest.mark.parametrize("name", ["files.json", "evidence.parquet", "heard.parquet"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:20]), lambda path: path.unlink()])
+def test_what_is_remembered_of_files_and_damaged_is_read_again(shops, name, damage):
+    for path in (shops[0].warehouse.root / "cache" / "ingest").glob(f"*/{name}"):
+        damage(path)
+    for shop in shops:
+        write_day(shop, 2, MOST)
+    assert "only_new_files" not in both(shops, run).details
+    write_day(shops[0], 3, MOST)
+    assert run(shops[0]).details["only_new_files"] is True
+
+
+def test_a_release_does_not_wait_for_a_catalogue_that_cannot_be_written(shops):
+    shop, database = shops[0], shops[0].warehouse.root / "catalog.duckdb"
+    database.unlink()
+    database.mkdir()  # permissions do not stop root, a folder of this name does
+    write_day(shop, 2, MOST)
+    run(shop)
+    assert current(shop.warehouse).release_id == "r000002"
+    database.rmdir()
+    run(shop)
+    assert database.is_file()

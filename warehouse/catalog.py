@@ -30,7 +30,7 @@ from sidlake.warehouse.sql import empty, identifier, literal, over_files, sql_ty
 from sidlake.warehouse.tables import Warehouse
 from sidlake.whole_files import replacing
 
-__all__ = ["connect", "is_current", "query", "statements", "write_catalog"]
+__all__ = ["connect", "is_current", "query", "refresh_catalog", "statements", "write_catalog"]
 
 _WRITTEN_AFTER = ("model_metrics", "recommendations")  # by the trainer, for a release that already exists
 _RELEASED = (
@@ -79,6 +79,15 @@ def write_catalog(warehouse: Warehouse) -> Path:
     for path in (database, text):
         warehouse.keep(path)
     return database
+
+
+def refresh_catalog(warehouse: Warehouse) -> str | None:
+    """Do as `write_catalog`, and return why it could not be done: what was committed does not wait for what derives from it."""
+    try:
+        write_catalog(warehouse)
+    except StorageError as error:
+        return f"no new catalog.duckdb: {error}. Until then sidlake query shows what is current, the file what was"
+    return None
 
 
 def _write_database(warehouse: Warehouse, path: Path, script: list[str]) -> None:

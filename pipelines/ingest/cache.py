@@ -2,8 +2,8 @@
 
 One folder per set of files, named by the digest of their content and of the recipe's settings that decide what they become: the
 digests of the release that is current lead to it, so it cannot be of other files. It is a cache: it may be deleted at any time,
-after a rollback it may be that of a later release, and whoever does not find it reads all files. The last two are kept: the base
-release's and the run's.
+after a rollback it may be that of a later release, and whoever does not find it whole reads all files. The last two are kept:
+the base release's and the run's.
 """
 
 from __future__ import annotations
@@ -71,13 +71,17 @@ def remember(folder: Path, key: str, what: Remembered) -> None:
 
 
 def recall(folder: Path, key: str) -> Remembered | None:
-    """Return what is remembered under `key`, None where nothing is."""
-    files = folder / key / "files.json"
-    if not files.exists():
+    """Return what is remembered under `key`, None where nothing is; what is damaged is removed, so that it is written anew."""
+    entry = folder / key
+    if not entry.exists():
         return None
-    found = json.loads(files.read_text(encoding="utf-8"))
-    evidence, heard = (pl.read_parquet(folder / key / name) for name in ("evidence.parquet", "heard.parquet"))
-    return Remembered(digests=found["digests"], rows_read=found["rows_read"], evidence=evidence, heard=heard)
+    try:
+        found = json.loads((entry / "files.json").read_text(encoding="utf-8"))
+        evidence, heard = (pl.read_parquet(entry / name) for name in ("evidence.parquet", "heard.parquet"))
+        return Remembered(digests=found["digests"], rows_read=found["rows_read"], evidence=evidence, heard=heard)
+    except (OSError, ValueError, TypeError, KeyError, pl.exceptions.PolarsError):
+        shutil.rmtree(entry)
+        return None
 
 
 def forget_others(folder: Path, keep: set[str]) -> None:
