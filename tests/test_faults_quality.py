@@ -60,7 +60,9 @@ def with_level(level, centroids_of):
         centroids = [np.array(one) for one, _ in model.codebooks()]
         centroids[level] = centroids_of(centroids[level])
         counts = [counts_K for _, counts_K in model.codebooks()]
-        ctx.state.codebook_hash = save_codebook(ResidualKMeans(centroids, counts, model.config), path)
+        spoilt = ctx.warehouse.artifacts_dir / ctx.generation / path.name
+        ctx.state.codebook_hash = save_codebook(ResidualKMeans(centroids, counts, model.config), spoilt)
+        ctx.warehouse.keep(spoilt, ctx.codebook_hash)
 
     return spoil
 

@@ -2,7 +2,11 @@
 
 import pytest
 from composing.acts import finish, forget_clock, play
-from composing.sources import begin
+from composing.jobs import Run
+from composing.sources import add_items, begin
+
+from sidlake.errors import ReleaseConflict
+from sidlake.pipelines.generation import cached_codebook
 
 RETRAIN = ("retrain", {"override": 0})
 REFRESH = ("refresh", {"override": 0, "twin": 1})
@@ -151,3 +155,25 @@ def test_a_composition_that_once_broke_a_law_keeps_all(name, tmp_path):
         assert finish(state) == []
     finally:
         forget_clock()
+
+
+def test_two_machines_that_fit_the_same_generation_leave_each_other_its_codebooks(tmp_path):
+    state = begin(tmp_path / "shop", "list")
+    first, second = (state.shop.running(Run(job="retrain", override=True), on=machine) for machine in ("w", "other"))
+    _until("release", first)
+    add_items(state, 2, 1)  # so that the second machine's codebooks are others
+    _until("assign", second)
+    for _ in first:
+        pass
+    with pytest.raises(ReleaseConflict):
+        _until("nothing", second)
+    cached_codebook.cache_clear()  # as a process of its own, which reads the file
+    for _ in state.shop.running(Run(job="refresh", override=True)):
+        pass
+
+
+def _until(step, running):
+    """Let a run go on to the beginning of `step`."""
+    for name in running:
+        if name == step:
+            return

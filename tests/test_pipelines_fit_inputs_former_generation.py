@@ -94,7 +94,8 @@ def lake(tmp_path_factory):
 
 
 def model_of(warehouse, release):
-    return load_codebook(warehouse.artifacts_dir / release.generation / "codebook.safetensors")
+    path = warehouse.artifacts_dir / release.generation / "codebook.safetensors"
+    return load_codebook(warehouse.fetched(path, release.codebook_hash))
 
 
 def codes_of(warehouse, release):

@@ -122,11 +122,18 @@ class LocalFolder:
         return moved(files, [Path(folder, name) for name in names])
 
     def keep(self, path: Path, digest: str = "") -> None:
-        """Do nothing: what was written below the folder is kept."""
+        """Move the file `path` under its `digest`: machines that fit the same generation never overwrite each other's.
+
+        What has no digest is kept as it was written.
+        """
+        if digest:
+            with storage_errors(path), replacing(path.parent / digest / path.name) as beside:
+                path.replace(beside)
 
     def fetched(self, path: Path, digest: str = "") -> Path:
-        """Return `path`, whether or not it exists."""
-        return path
+        """Return where what was kept as `path` lies; `path` itself, which may not exist, where nothing was kept under `digest`."""
+        kept = path.parent / digest / path.name
+        return kept if kept.exists() else path
 
     def is_kept(self, path: Path) -> bool:
         """Return whether the folder `path` was kept to its end: it was written in one step."""
