@@ -147,3 +147,21 @@ def test_config_out_of_range_is_a_value_error(change):
 def test_id_changes_with_config_and_interactions():
     ids = {behaviour_id(BehaviourConfig(seed=seed), digest) for seed in (0, 1) for digest in ("a", "b")}
     assert len(ids) == 4
+
+
+def test_what_everybody_touches_is_no_more_than_ten_times_as_long_as_most(monkeypatch):
+    # items drawn by Zipf's law: of 8,000, a few are touched by all and most by two users
+    rng = np.random.default_rng(3)
+    users, items = rng.integers(0, 2666, 80_000), np.minimum(rng.zipf(1.3, 80_000), 8000) - 1
+    config = BehaviourConfig(dim=8, min_count=1)
+    vectors = fit_behaviour(users, items, 8000, config).vectors_ID
+    monkeypatch.setattr("sidlake.encoders.behaviour._LONGEST", np.inf)
+    before = fit_behaviour(users, items, 8000, config).vectors_ID
+    lengths, unbounded = np.linalg.norm(vectors, axis=1), np.linalg.norm(before, axis=1)
+    usual = np.median(unbounded[unbounded > 0])
+    assert unbounded.max() > 10.5 * usual
+    assert lengths.max() == pytest.approx(10 * usual, rel=1e-5)
+    others = unbounded < 9.9 * usual
+    assert np.array_equal(vectors[others], before[others])
+    turned = vectors[~others] / lengths[~others, None] - before[~others] / unbounded[~others, None]
+    assert np.abs(turned).max() < 1e-6  # shortened, not turned

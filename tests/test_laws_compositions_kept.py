@@ -24,6 +24,25 @@ KEPT = {
             ("run_again", {"how": 8283, "override": 45575}),
         ],
     ),
+    # the run had left the base's vector behind when the item had another content; made again of a table that had changed since, it
+    # was another one under the same name
+    "an item has its former content again in a run that is executed again": (
+        "list",
+        [
+            RETRAIN,
+            ("change_item", {"pick": 5709}),
+            ("crash", {"job": 51679, "at": 47841}),
+            ("add_items", {"num": 2593, "pick": 1762}),
+            ("add_items", {"num": 36853, "pick": 14122}),
+            ("run_again", {"how": 13526, "override": 55956}),
+            ("rollback", {"pick": 64040}),
+            ("refresh", {"override": 51793, "twin": 54854}),
+            ("add_items", {"num": 27493, "pick": 12371}),
+            ("remove_items", {"pick": 36626, "num": 25362}),
+            ("remove_items", {"pick": 23500, "num": 17710}),
+            ("run_again", {"how": 18140, "override": 1019}),
+        ],
+    ),
     # a vacuum freed the fusion of a release whose tables it left: a rollback made that current, and no run could go on from there
     "a rollback to a release whose generation was vacuumed": (
         "missing",

@@ -1,7 +1,7 @@
 """Vectors that the warehouse has: those in force, those that may be taken over, and those that a release leaves behind.
 
 A run builds on the vectors that its base release names. What a run that died has embedded, or an older release knew, lies in the
-table's newest version; rows of it that are wanted are copied, so that no vector is computed twice and no unwanted one is in force.
+table's newest version; rows of either that are wanted are copied: no vector is computed twice, and no unwanted one is in force.
 """
 
 from __future__ import annotations
@@ -32,18 +32,29 @@ def in_force(ctx: RunContext) -> pl.LazyFrame | None:
 def wanting(ctx: RunContext, items: pa.Table, modality: str, encoder_id: str) -> pa.Table:
     """Return the rows of `items` that are still to be embedded, in item order, after taking over what was embedded before."""
     missing = missing_rows(items, in_force(ctx), modality, encoder_id)
-    head = ctx.warehouse.version(_TABLE)
-    if not len(missing) or head is None or head == ctx.tables.get(_TABLE):
-        return missing
     of_encoder = (pl.col("modality") == modality) & (pl.col("encoder_id") == encoder_id)
-    wanted = pl.from_arrow(missing.select(_OF_CONTENT))
-    assert isinstance(wanted, pl.DataFrame)
-    known = ctx.warehouse.scan(_TABLE, version=head).filter(of_encoder).join(wanted.lazy(), on=_OF_CONTENT, how="semi")
-    rows = known.unique(_OF_CONTENT, maintain_order=True).collect()
-    if rows.is_empty():
-        return missing
-    add_vectors(ctx, narrow(rows.to_arrow(), CONTRACTS[_TABLE]))
-    return missing_rows(missing, in_force(ctx), modality, encoder_id)
+    for version in _elsewhere(ctx):
+        if not len(missing):
+            break
+        wanted = pl.from_arrow(missing.select(_OF_CONTENT))
+        assert isinstance(wanted, pl.DataFrame)
+        known = ctx.warehouse.scan(_TABLE, version=version).filter(of_encoder).join(wanted.lazy(), on=_OF_CONTENT, how="semi")
+        rows = known.unique(_OF_CONTENT, maintain_order=True).collect()
+        if len(rows):
+            add_vectors(ctx, narrow(rows.to_arrow(), CONTRACTS[_TABLE]))
+            missing = missing_rows(missing, in_force(ctx), modality, encoder_id)
+    return missing
+
+
+def _elsewhere(ctx: RunContext) -> list[int]:
+    """Return the versions of the table that may hold vectors which the run has not in force, the base release's first.
+
+    A run that is executed again may have left a vector of the base behind, when the item had another content; of a table of vectors
+    made elsewhere, which has changed since, it could not be made again.
+    """
+    base = None if ctx.base is None else ctx.base.tables.get(_TABLE)
+    own, head = ctx.tables.get(_TABLE), ctx.warehouse.version(_TABLE)
+    return [version for version in dict.fromkeys((base, head)) if version is not None and version != own]
 
 
 def taken_over(ctx: RunContext, encoder_id: str) -> int:
