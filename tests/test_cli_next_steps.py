@@ -1,5 +1,6 @@
 """`sidlake` without a command says what comes next in this folder, whatever lies there."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -70,8 +71,9 @@ def test_the_options_of_the_whole_command_are_still_told():
 
 def test_commands_take_the_recipe_of_the_folder_they_are_started_in(tmp_path):
     (tmp_path / "recipe.toml").write_text("name = 3")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SIDLAKE_")}
     there, elsewhere = (
-        subprocess.run([COMMAND, "run", "retrain"], cwd=folder, capture_output=True, text=True)
+        subprocess.run([COMMAND, "run", "retrain"], cwd=folder, env=env, capture_output=True, text=True)
         for folder in (tmp_path, tmp_path.parent)
     )
     assert "recipe recipe.toml" in there.stderr

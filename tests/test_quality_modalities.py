@@ -132,7 +132,7 @@ def test_a_release_has_the_rate_of_each_fused_modality_and_its_report_the_senten
     embeddings = lake.scan("item_embeddings", version=release.tables["item_embeddings"])
     text, present = matrix_for(items, embeddings, "text", release.encoders["text"])
     events = ordered_events(lake.read("interactions", version=release.tables["interactions"]))
-    sessions, _ = keyed_sessions(events, recipe.split, items.column("item_id"))
+    sessions = keyed_sessions(events, recipe.split, items.column("item_id")).sessions
     rows = lake.read("sid_quality", version=release.tables["sid_quality"]).to_pylist()
     values = {row["metric"]: row["value"] for row in rows if row["level"] is None}
     assert present.all()
