@@ -56,8 +56,8 @@ def test_a_refresh_learns_nothing():
     [
         ("[trainer]", "[tokenizer]\nseed = 9\n\n[trainer]", "tokenizer.seed"),
         ("[trainer]", "[tokenizer]\nwidths = [8, 8, 8]\n\n[trainer]", "tokenizer.widths"),
-        ("[encoders.fusion.text]\nweight = 0.5", "[encoders.fusion.text]\nweight = 0.4", "encoders.fusion.text.weight"),
-        ("[encoders.fusion.behaviour]\nweight = 1.0\ndim = 64\n", "", "encoders.fusion.behaviour.dim"),
+        ("[encoders.fusion.text]\nweight = 1.0", "[encoders.fusion.text]\nweight = 0.5", "encoders.fusion.text.weight"),
+        ("[encoders.fusion.behaviour]\nweight = 0.7\ndim = 64\n", "", "encoders.fusion.behaviour.dim"),
     ],
 )
 def test_a_refresh_refuses_by_name_what_only_a_retrain_may_change(shop_copy, old, new, key):

@@ -51,7 +51,7 @@ def restored(shop, tmp_path_factory):
 def other_settings(shop):
     recipe = shop.recipe.with_name("other.toml")
     text = shop.recipe.read_text(encoding="utf-8")
-    recipe.write_text(text.replace("weight = 0.5", "weight = 0.6"), encoding="utf-8")
+    recipe.write_text(text.replace("weight = 0.7", "weight = 0.6"), encoding="utf-8")
     return recipe
 
 
